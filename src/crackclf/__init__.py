@@ -1,0 +1,74 @@
+"""Tells cracked concrete from sound concrete by Keras transfer learning.
+
+The names a notebook needs are here; each is loaded when first used, so that importing the
+package does not import TensorFlow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crackclf.data.datasets import Datasets, load_datasets
+    from crackclf.data.images import read_image
+    from crackclf.data.sample import write_sample
+    from crackclf.errors import UserError
+    from crackclf.evaluation.metrics import Report, evaluate
+    from crackclf.inference.predict import Prediction, predict
+    from crackclf.models.augmentation import build_augmentation
+    from crackclf.models.classifier import build_model
+    from crackclf.models.saving import Classifier, load_model, save_model
+    from crackclf.training.callbacks import build_callbacks
+    from crackclf.training.fit import train
+    from crackclf.training.pipeline import save_run
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Classifier": "models.saving",
+    "Datasets": "data.datasets",
+    "Prediction": "inference.predict",
+    "Report": "evaluation.metrics",
+    "UserError": "errors",
+    "build_augmentation": "models.augmentation",
+    "build_callbacks": "training.callbacks",
+    "build_model": "models.classifier",
+    "evaluate": "evaluation.metrics",
+    "load_datasets": "data.datasets",
+    "load_model": "models.saving",
+    "predict": "inference.predict",
+    "read_image": "data.images",
+    "save_model": "models.saving",
+    "save_run": "training.pipeline",
+    "train": "training.fit",
+    "write_sample": "data.sample",
+}
+
+__all__ = [
+    "Classifier",
+    "Datasets",
+    "Prediction",
+    "Report",
+    "UserError",
+    "build_augmentation",
+    "build_callbacks",
+    "build_model",
+    "evaluate",
+    "load_datasets",
+    "load_model",
+    "predict",
+    "read_image",
+    "save_model",
+    "save_run",
+    "train",
+    "write_sample",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,73 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def save_noise(path: Path, seed: int, size: tuple[int, int] = (40, 40), mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], channels), np.uint8)
+    Image.fromarray(pixels.squeeze(), mode=mode if mode == "CMYK" else None).save(path)
+    return path
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a data folder of noise images: make_folder({"Negative": 3, "Positive": 3})."""
+
+    def make(counts: dict[str, int], name: str = "images") -> Path:
+        seed = 0
+        for class_name, count in counts.items():
+            for i in range(count):
+                save_noise(tmp_path / name / class_name / f"{i:03d}.png", seed)
+                seed += 1
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from crackclf.data.sample import write_sample
+
+    return write_sample(tmp_path_factory.mktemp("data") / "sample", count=48, seed=3)
+
+
+@pytest.fixture(scope="session")
+def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mirror folder with random MobileNetV2 weights, so that no test reaches for a network."""
+    import keras
+
+    folder = tmp_path_factory.mktemp("weights")
+    keras.utils.set_random_seed(0)
+    base = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(32, 32, 3), name="mobilenetv2"
+    )
+    base.save_weights(folder / "mobilenetv2.weights.h5")
+    return folder
+
+
+@pytest.fixture
+def classifier():
+    """A model that calls an image cracked the darker it is; its answers can be foretold."""
+    import keras
+
+    from crackclf.models.card import Card
+    from crackclf.models.saving import Classifier
+
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.GlobalAveragePooling2D()(inputs)
+    head = keras.layers.Dense(2, activation="softmax")
+    model = keras.Model(inputs, head(x))
+    head.set_weights(
+        [np.array([[0.02, -0.02]] * 3, np.float32), np.array([-7.65, 7.65], np.float32)]
+    )
+    card = Card(("Negative", "Positive"), positive_class="Positive", image_size=32)
+    return Classifier(model, card)
