@@ -1,0 +1,1 @@
+"""Folders of images become train, validation and test sets."""

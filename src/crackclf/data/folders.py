@@ -1,0 +1,219 @@
+"""Reading a class folder: which classes, which files, and are they whole."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from crackclf.data.files import cache_folder, write_whole
+from crackclf.data.images import ImageCheck, check_image
+from crackclf.data.splits import SUBSETS
+from crackclf.errors import UserError, notice
+
+_IGNORED = {"thumbs.db", "desktop.ini"}
+_POSITIVE_NAMES = {"positive", "crack", "cracks", "cracked"}
+_LAYOUT = "Expected a folder with one sub-folder of images per class, e.g. Negative/ and Positive/"
+_SHOWN = 10
+_MEMORY = "checked-1.json"  # Another number whenever `check_image` judges differently.
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image of a class folder that can be trained on.
+
+    Attributes:
+        path: the file.
+        label: index of its class in the sorted class names.
+        digest: of its bytes; equal digests mean byte-identical files.
+        plain: see `ImageCheck.plain`.
+    """
+
+    path: Path
+    label: int
+    digest: str
+    plain: bool
+
+
+def find_positive(class_names: Sequence[str], positive: str | None = None) -> str:
+    """Says which of two classes means cracked.
+
+    Args:
+        class_names: the class folders' names.
+        positive: the answer, when the caller knows it; otherwise a folder named Positive,
+            crack, cracks or cracked (in any case) is taken.
+
+    Returns:
+        A member of `class_names`.
+
+    Raises:
+        UserError: when `positive` is none of them, or no name tells.
+    """
+    if positive is not None:
+        if positive not in class_names:
+            raise UserError(
+                f"positive={positive!r} is not one of the class folders {list(class_names)}."
+            )
+        return positive
+    known = [name for name in class_names if name.lower() in _POSITIVE_NAMES]
+    if len(known) != 1:
+        raise UserError(
+            f"Cannot tell which of the class folders {list(class_names)} holds the cracked "
+            "images: name it (--positive FOLDER, positive= in Python)."
+        )
+    return known[0]
+
+
+def is_split(directory: str | os.PathLike) -> bool:
+    """Whether a folder already holds `train/`, `validation/` and `test/`."""
+    return set(SUBSETS) <= {path.name for path in _subfolders(Path(directory))}
+
+
+def read_folder(
+    directory: str | os.PathLike, skip_unreadable: bool = False
+) -> tuple[list[ImageFile], list[str], dict[Path, str]]:
+    """Lists a class folder's images after decoding each of them once.
+
+    What the decoding found is remembered under the folder's cache, by each file's size and
+    modification time, so that only new and changed files are decoded the next time.
+
+    Args:
+        directory: a folder with one sub-folder per class.
+        skip_unreadable: leave out files that cannot be trained on instead of raising.
+
+    Returns:
+        The images in the order of class and name; the sorted class names; and the files left
+        out, each with the reason.
+
+    Raises:
+        UserError: when the folder is not of this form or holds files that cannot be read.
+    """
+    directory = Path(directory)
+    classes = _class_folders(directory)
+    listed = [
+        (path, label)
+        for label, folder in enumerate(classes)
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and path.name.lower() not in _IGNORED
+    ]
+    checks = _check_all(directory, [path for path, _ in listed])
+    problems = {path: checks[path].problem for path, _ in listed if checks[path].problem}
+    if problems and not skip_unreadable:
+        raise UserError(_describe(directory, problems))
+    images = [
+        ImageFile(path, label, checks[path].digest, checks[path].plain)
+        for path, label in listed
+        if path not in problems
+    ]
+    for label, folder in enumerate(classes):
+        if not any(image.label == label for image in images):
+            raise UserError(
+                f"{folder}: holds no image that can be read. Put this class's JPEG or PNG files "
+                "there, or remove the folder."
+            )
+    return images, [folder.name for folder in classes], problems
+
+
+def _subfolders(directory: Path) -> list[Path]:
+    if not directory.exists():
+        raise UserError(f"{directory}: no such folder. {_LAYOUT}.")
+    if not directory.is_dir():
+        raise UserError(f"{directory}: is a file. {_LAYOUT}.")
+    return sorted(
+        path for path in directory.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def _class_folders(directory: Path) -> list[Path]:
+    folders = _subfolders(directory)
+    names = [folder.name for folder in folders]
+    if "__MACOSX" in names:
+        raise UserError(
+            f"{directory / '__MACOSX'}: is what a macOS archive leaves behind, not a class. "
+            "Delete this folder."
+        )
+    if {"train", "val"} <= set(names) or {"train", "valid"} <= set(names):
+        wrong = directory / ("val" if "val" in names else "valid")
+        raise UserError(f"{wrong}: rename it to {directory / 'validation'}.")
+    if set(names) & set(SUBSETS):
+        raise UserError(
+            f"{directory}: a folder split beforehand must hold all of {', '.join(SUBSETS)}. "
+            f"Received: {names}."
+        )
+    for folder in folders:
+        inner = _subfolders(folder)
+        if inner:
+            remedy = f"Point at {folder} instead" if len(folders) == 1 else "Move its images up"
+            raise UserError(
+                f"{folder}: holds folders ({', '.join(path.name for path in inner[:4])}) where "
+                f"images were expected. {_LAYOUT}. {remedy}."
+            )
+    if len(folders) != 2:
+        raise UserError(f"{directory}: {_LAYOUT}: exactly two. Received: {names or 'none'}.")
+    return folders
+
+
+def _check_all(directory: Path, paths: Sequence[Path]) -> dict[Path, ImageCheck]:
+    memory = cache_folder(directory) / _MEMORY
+    known = _recall(memory)
+    keys = {path: str(path.relative_to(directory)) for path in paths}
+    stamps = {path: _stamp(path) for path in paths}
+    new = [path for path in paths if known.get(keys[path], ("",))[0] != stamps[path]]
+    if new:
+        try:
+            for path, check in _decode(new):
+                known[keys[path]] = (stamps[path], check)
+        finally:  # An interrupted check has not been for nothing.
+            rows = {key: [stamp, *astuple(check)] for key, (stamp, check) in known.items()}
+            write_whole(memory, json.dumps(rows))
+    return {path: known[keys[path]][1] for path in paths}
+
+
+def _recall(memory: Path) -> dict[str, tuple[str, ImageCheck]]:
+    # Forgetting costs seconds, so a file that is not whole is simply not believed.
+    try:
+        rows = json.loads(memory.read_text())
+        return {key: (stamp, ImageCheck(*check)) for key, (stamp, *check) in rows.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _decode(paths: Sequence[Path]) -> Iterator[tuple[Path, ImageCheck]]:
+    from tqdm import tqdm
+
+    # Threads, for Pillow lets go of the interpreter lock while it decodes.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(check_image, paths)
+        try:
+            progress = tqdm(results, "Checking images", len(paths), unit=" images")
+            yield from zip(paths, progress, strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "unreadable"  # A dangling link, say; check_image says what is wrong with it.
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _describe(directory: Path, problems: Mapping[Path, str]) -> str:
+    lines = [f"  {path}: {problem}" for path, problem in list(problems.items())[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        lines.append(f"  and {len(problems) - _SHOWN} more")
+    return "\n".join(
+        [
+            f"{directory}: {len(problems)} of its files cannot be trained on:",
+            *lines,
+            "Mend or move them, or leave them out (--skip-unreadable, skip_unreadable=True).",
+        ]
+    )
+
+
+def report_skipped(skipped: Mapping[Path, str]) -> None:
+    """Tells the user which files were left out, one line each."""
+    for path, problem in skipped.items():
+        notice(f"left out {path}: {problem}")

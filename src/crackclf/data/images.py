@@ -1,0 +1,163 @@
+"""One way to decode an image file, and one way to tell whether it can be trained on."""
+
+import hashlib
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from crackclf.errors import UserError
+
+# Formats by the suffixes that name them. Pillow may try no other: its further readers are
+# rarely needed here and some of them run foreign programs.
+FORMATS = {
+    ".jpg": ("JPEG", "MPO"),
+    ".jpeg": ("JPEG", "MPO"),
+    ".png": ("PNG",),
+    ".bmp": ("BMP",),
+    ".gif": ("GIF",),
+    ".tif": ("TIFF",),
+    ".tiff": ("TIFF",),
+    ".webp": ("WEBP",),
+}
+# What `keras.utils.image_dataset_from_directory` reads; it skips every other file silently.
+TRAINING_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+
+# Pillow reads a phone's multi-picture JPEG (MPO) with its JPEG reader.
+_READERS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class ImageCheck:
+    """What a full decode of one file found.
+
+    Attributes:
+        digest: BLAKE2b digest of the file's bytes, 32 hexadecimal digits.
+        plain: whether TensorFlow decodes it to the same picture as `read_image`, which holds
+            for 8-bit grey and RGB without EXIF rotation.
+        problem: why it cannot be trained on and what to do about it; empty when it can.
+    """
+
+    digest: str
+    plain: bool
+    problem: str
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Decodes an image file to 8-bit RGB.
+
+    EXIF orientation is applied, 16-bit grey is scaled to 8 bits, transparency is laid over
+    white, and palette, grey and CMYK pictures are converted.
+
+    Args:
+        path: a JPEG, PNG, BMP, GIF (first frame), TIFF or WebP file.
+
+    Returns:
+        uint8 array of shape (height, width, 3).
+
+    Raises:
+        UserError: when the file is missing, damaged or in another format.
+
+    Example:
+
+    ```python
+    pixels = read_image("wall.jpg")
+    ```
+    """
+    try:
+        with _open(Path(path).read_bytes()) as image:
+            return _to_rgb(image)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+
+
+def check_image(path: str | os.PathLike) -> ImageCheck:
+    """Decodes a file completely and says whether it can be trained on.
+
+    Args:
+        path: the file.
+
+    Returns:
+        An `ImageCheck`; damage is reported in it, not raised.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return ImageCheck("", False, f"cannot be read: {error.strerror or error}")
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        return ImageCheck(
+            digest, False, "is not an image (by its name); move it out of the class folder"
+        )
+    if suffix not in TRAINING_SUFFIXES:
+        return ImageCheck(
+            digest, False, f"is a {suffix} file, which Keras cannot read; convert it to PNG or JPEG"
+        )
+    try:
+        with _open(content) as image:
+            _load(image)
+            if image.format not in FORMATS[suffix]:
+                problem = f"holds {image.format} data under the suffix {suffix}; rename it"
+                return ImageCheck(digest, False, problem)
+            # A GIF's grey frame may still be one of many; its first frame is what we read.
+            plain = image.mode in ("L", "RGB") and image.format != "GIF" and _upright(image)
+    except UserError as error:
+        return ImageCheck(digest, False, str(error))
+    return ImageCheck(digest, plain, "")
+
+
+def _open(content: bytes) -> Image.Image:
+    if not content:
+        raise UserError("is empty (0 bytes); copy it again from its source")
+    try:
+        return Image.open(io.BytesIO(content), formats=_READERS)
+    except Image.DecompressionBombError:
+        raise UserError(
+            f"has too many pixels for one patch (limit {2 * (Image.MAX_IMAGE_PIXELS or 0):,})"
+        ) from None
+    # Pillow's readers raise nearly anything on hostile bytes, struct.error included.
+    except Exception:
+        raise UserError(
+            "is not a JPEG, PNG, BMP, GIF, TIFF or WebP image; convert it to PNG or JPEG"
+        ) from None
+
+
+def _load(image: Image.Image) -> None:
+    try:
+        # Only load() decodes to the last byte: verify() passes a truncated JPEG.
+        image.load()
+    except Exception as error:
+        raise UserError(
+            f"is damaged or truncated ({error}); copy it again from its source"
+        ) from None
+
+
+def _upright(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(_ORIENTATION, 1) == 1
+    except Exception:
+        return True  # EXIF that cannot be read is EXIF that nobody applies.
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    _load(image)
+    if not _upright(image):
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise UserError("holds floating-point pixels of unknown range; convert it to 8-bit PNG")
+    if image.mode.startswith("I"):
+        # Pillow's own convert("RGB") clips 16-bit grey at 255 instead of scaling it.
+        grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) // 257
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"))

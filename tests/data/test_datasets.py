@@ -1,0 +1,146 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import save_noise
+from crackclf.data.datasets import load_datasets
+from crackclf.data.images import read_image
+from crackclf.errors import UserError
+
+
+def test_the_three_sets_are_stratified_and_share_nothing(make_folder):
+    data = load_datasets(make_folder({"Negative": 20, "Positive": 40}), image_size=32)
+    assert data.counts == {
+        "train": {"Negative": 12, "Positive": 24},
+        "validation": {"Negative": 4, "Positive": 8},
+        "test": {"Negative": 4, "Positive": 8},
+    }
+    every = [path for files in data.files.values() for path in files]
+    assert len(every) == len(set(every)) == 60
+
+
+def test_batches_are_what_a_model_takes(make_folder):
+    folder = make_folder({"Negative": 10, "Positive": 10})
+    data = load_datasets(folder, image_size=32, batch_size=4)
+    images, labels = next(iter(data.train))
+    assert images.shape == (4, 32, 32, 3)
+    assert images.dtype == "float32"
+    assert images.numpy().max() > 200
+    np.testing.assert_array_equal(labels.numpy().sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("subset", ["validation", "test"])
+def test_files_and_labels_stand_in_the_order_of_the_batches(make_folder, subset):
+    folder = make_folder({"Negative": 12, "Positive": 12})
+    save_noise(folder / "Negative" / "000.png", 50, mode="RGBA")  # stands as PNG in the tree
+    data = load_datasets(folder, image_size=40)
+    images = np.concatenate([batch for batch, _ in getattr(data, subset)])
+    labels = np.concatenate([batch.numpy().argmax(axis=1) for _, batch in getattr(data, subset)])
+    np.testing.assert_array_equal(labels, data.labels[subset])
+    for pixels, path in zip(images, data.files[subset], strict=True):
+        np.testing.assert_array_equal(pixels, read_image(path))
+
+
+def test_byte_identical_files_land_on_one_side(make_folder):
+    folder = make_folder({"Negative": 30, "Positive": 30})
+    for i in range(10):
+        for copy in range(3):
+            shutil.copy(folder / "Negative" / f"{i:03d}.png", folder / f"Negative/c{i}{copy}.png")
+    data = load_datasets(folder, image_size=32)
+    sides = [set(digests) for digests in data.digests.values()]
+    assert not sides[0] & sides[1]
+    assert not (sides[0] | sides[1]) & sides[2]
+    assert len(data.files["train"]) + len(data.files["validation"]) + len(data.files["test"]) == 90
+
+
+def test_files_of_one_photo_land_on_one_side(tmp_path: Path):
+    for i in range(60):
+        name = f"{7000 + i % 12}-{i:03d}.png"
+        save_noise(tmp_path / ("crack" if i % 2 else "sound") / name, i)
+    data = load_datasets(tmp_path, image_size=32, group_by=r"^(\d+)-")
+    photos = {s: {path.name.split("-")[0] for path in files} for s, files in data.files.items()}
+    assert not photos["train"] & photos["test"]
+    assert not photos["train"] & photos["validation"]
+    assert not photos["validation"] & photos["test"]
+
+
+def test_the_same_seed_gives_the_same_split_and_order(make_folder):
+    folder = make_folder({"Negative": 20, "Positive": 20})
+    first, again, other = (load_datasets(folder, 32, seed=seed) for seed in (1, 1, 2))
+    assert first.files == again.files
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    assert first.split == again.split != other.split
+    for (a, _), (b, _) in zip(first.train, again.train, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_split_is_a_tree_that_a_person_can_look_at(make_folder):
+    data = load_datasets(make_folder({"Negative": 10, "Positive": 10}), image_size=32)
+    links = sorted((data.split / "test" / "Positive").iterdir())
+    positives = [p for p in data.files["test"] if p.parent.name == "Positive"]
+    assert [link.resolve() for link in links] == [path.resolve() for path in positives]
+
+
+def test_training_sees_the_pixels_that_prediction_sees(tmp_path: Path):
+    image = Image.effect_noise((40, 20), 60).convert("RGB")
+    exif = image.getexif()
+    exif[0x0112] = 6
+    for name in ("Negative", "Positive"):
+        (tmp_path / name).mkdir()
+        for i in range(6):
+            save_noise(tmp_path / name / f"{i}.png", i + 10 * len(name))
+    image.save(tmp_path / "Positive" / "turned.jpg", exif=exif)
+    data = load_datasets(tmp_path, image_size=32)
+    found = list(data.split.rglob("turned.jpg*"))
+    assert [path.name for path in found] == ["turned.jpg.png"]
+    np.testing.assert_array_equal(
+        read_image(found[0]), read_image(tmp_path / "Positive" / "turned.jpg")
+    )
+
+
+def test_a_folder_already_split_is_used_as_it_is(make_folder, tmp_path, capsys):
+    for subset, count in (("train", 6), ("validation", 3), ("test", 2)):
+        make_folder({"Negative": count, "Positive": count}, f"whole/{subset}")
+    data = load_datasets(tmp_path / "whole", image_size=32)
+    assert {s: len(files) for s, files in data.files.items()} == {
+        "train": 12,
+        "validation": 6,
+        "test": 4,
+    }
+    assert "byte for byte, in train" in capsys.readouterr().err  # the same noise in each
+
+
+def test_the_split_table_names_every_file(make_folder):
+    data = load_datasets(make_folder({"Negative": 5, "Positive": 5}), image_size=32)
+    lines = data.split_table().splitlines()
+    assert lines[0] == "subset,class,digest,file"
+    assert len(lines) == 11
+    assert lines[1].startswith("train,Negative,")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"validation_split": 0.0}, "above 0"),
+        ({"validation_split": 0.6, "test_split": 0.4}, "leave something to train on"),
+        ({"test_split": 0.0001}, "too few independent images"),
+        ({"image_size": 0}, "image_size must be at least 1"),
+        ({"group_by": "("}, "not a regular expression"),
+        ({"group_by": "photo"}, "matches nothing"),
+    ],
+)
+def test_arguments_that_cannot_be_met_are_refused(make_folder, arguments, words):
+    folder = make_folder({"Negative": 10, "Positive": 10})
+    with pytest.raises(UserError, match=words):
+        load_datasets(folder, **arguments)
+
+
+def test_a_split_tree_that_someone_changed_is_noticed(make_folder):
+    folder = make_folder({"Negative": 10, "Positive": 10})
+    data = load_datasets(folder, image_size=32)
+    next((data.split / "train" / "Negative").iterdir()).unlink()
+    with pytest.raises(UserError, match=r"delete .* and run again"):
+        load_datasets(folder, image_size=32)

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from crackclf.data.splits import connect, split_groups
+
+
+def test_items_are_connected_directly_and_through_others():
+    groups = connect(["a", "b", "a", "c"], [1, 2, 3, 2])
+    assert groups[0] == groups[2]
+    assert groups[1] == groups[3]
+    assert groups[0] != groups[1]
+
+
+@pytest.mark.parametrize("fractions", [(0.75, 0.2375, 0.0125), (0.75, 0.2, 0.05), (0.6, 0.2, 0.2)])
+def test_single_items_are_split_exactly_and_stratified(fractions):
+    labels = np.repeat([0, 1], [600, 1000])
+    subset = split_groups(labels, np.arange(1600), fractions, seed=0)
+    for label, total in ((0, 600), (1, 1000)):
+        counts = np.bincount(subset[labels == label], minlength=3)
+        assert np.abs(counts - total * np.array(fractions)).max() <= 1
+
+
+def test_groups_stay_whole_and_fractions_are_nearly_met():
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(5, 60, 115)  # photos cut into patches of both classes
+    groups = np.repeat(np.arange(115), sizes)
+    labels = rng.integers(0, 2, len(groups))
+    subset = split_groups(labels, groups, (0.6, 0.2, 0.2), seed=1)
+    for group in range(115):
+        assert len(set(subset[groups == group])) == 1
+    share = np.bincount(subset, minlength=3) / len(subset)
+    assert np.abs(share - [0.6, 0.2, 0.2]).max() < 0.02
+
+
+def test_the_seed_decides_and_nothing_else():
+    labels = np.tile([0, 1], 50)
+    first, again, other = (
+        split_groups(labels, np.arange(100), (0.6, 0.2, 0.2), seed) for seed in (5, 5, 6)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
