@@ -1,0 +1,1 @@
+"""Augmentation, preprocessing, a frozen base and a softmax head; saved and loaded."""

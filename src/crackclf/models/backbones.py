@@ -1,0 +1,126 @@
+"""The frozen bases: how each is built, what input it expects, where its weights come from."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from crackclf.errors import UserError, notice
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One row of the table of backbones.
+
+    Attributes:
+        application: the `keras.applications` constructor.
+        preprocessing: builds the layer from 0..255 RGB to what the weights were trained on.
+        minimum_size: smallest image side in pixels that it accepts.
+    """
+
+    application: Callable[..., keras.Model]
+    preprocessing: Callable[[], keras.Layer]
+    minimum_size: int
+
+
+BACKBONES = {
+    "mobilenetv2": Backbone(
+        keras.applications.MobileNetV2,
+        lambda: keras.layers.Rescaling(1 / 127.5, offset=-1, name="preprocessing"),
+        minimum_size=32,
+    ),
+}
+
+
+def build_backbone(
+    name: str, image_size: int, weights: str | os.PathLike | None
+) -> tuple[keras.Model, str]:
+    """Builds a frozen base without its classification top.
+
+    Args:
+        name: a key of `BACKBONES`.
+        image_size: height and width of its input in pixels.
+        weights: `"imagenet"`: `<name>.weights.h5` or `<name>.h5` from the folder that the
+            environment variable `CRACKCLF_WEIGHTS_DIR` names, else Keras' own cache or
+            download, else random weights, which is said in one line; a path: that weights
+            file; None: random weights.
+
+    Returns:
+        The base, its layers frozen, from preprocessed images of shape (batch, image_size,
+        image_size, 3) to features of shape (batch, height, width, channels); and a sentence
+        fragment that says where its weights came from.
+
+    Raises:
+        UserError: when the name, the size or a weights file cannot be used.
+    """
+    if name not in BACKBONES:
+        raise UserError(f"backbone must be one of {sorted(BACKBONES)}. Received: {name!r}.")
+    backbone = BACKBONES[name]
+    if image_size < backbone.minimum_size:
+        raise UserError(
+            f"{name} needs image_size of at least {backbone.minimum_size} pixels. "
+            f"Received: {image_size}."
+        )
+    file = _weights_file(name, weights)
+    from_keras = weights == "imagenet" and file is None
+    origin = "random initialisation"
+    base = None
+    if from_keras:
+        try:
+            base = _build(backbone, name, image_size, "imagenet")
+            origin = "ImageNet, by Keras"
+        except Exception as error:  # get_file raises a bare Exception when it cannot download.
+            notice(
+                f"ImageNet weights for {name} cannot be had here ({_first_line(error)}), so its "
+                "base stays RANDOM and accuracy will be poor; set CRACKCLF_WEIGHTS_DIR to a "
+                f"folder with {name}.weights.h5 or give weights=PATH"
+            )
+    if base is None:
+        base = _build(backbone, name, image_size, None)
+    if file is not None:
+        try:
+            base.load_weights(file)
+        except Exception as error:
+            raise UserError(
+                f"{file}: cannot be loaded as weights of {name} without top "
+                f"({_first_line(error)}). Expected a Keras .weights.h5 or .h5 file."
+            ) from None
+        origin = f"{file.name}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
+    base.trainable = False
+    return base, origin
+
+
+def _build(backbone: Backbone, name: str, image_size: int, weights: str | None) -> keras.Model:
+    return backbone.application(
+        include_top=False, weights=weights, input_shape=(image_size, image_size, 3), name=name
+    )
+
+
+def _weights_file(name: str, weights: str | os.PathLike | None) -> Path | None:
+    if weights is None:
+        return None
+    if weights != "imagenet":
+        path = Path(weights)
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no such weights file. Expected 'imagenet', None or the path of a "
+                ".weights.h5 or .h5 file."
+            )
+        return path
+    mirror = os.environ.get("CRACKCLF_WEIGHTS_DIR")
+    if not mirror:
+        return None
+    if not Path(mirror).is_dir():
+        raise UserError(f"CRACKCLF_WEIGHTS_DIR={mirror}: no such folder.")
+    for suffix in (".weights.h5", ".h5"):
+        path = Path(mirror) / f"{name}{suffix}"
+        if path.is_file():
+            return path
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,189 @@
+"""Saved models: one folder each, written whole or not at all, checked when loaded."""
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from crackclf.errors import UserError
+from crackclf.models.card import Card
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_VERSIONED = ("crackclf", "keras", "tensorflow", "numpy")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A Keras model with its card.
+
+    Attributes:
+        model: from images of shape (batch, image_size, image_size, 3) in 0..255 to
+            probabilities of shape (batch, 2) in the order of `card.class_names`.
+        card: class names, threshold, temperature and origin.
+    """
+
+    model: keras.Model
+    card: Card
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities for a batch.
+
+        Args:
+            images: float or uint8 of shape (batch, image_size, image_size, 3) in 0..255.
+
+        Returns:
+            float32 of shape (batch, 2), rows summing to 1.
+        """
+        raw = np.asarray(self.model.predict_on_batch(images))
+        if self.card.temperature == 1:
+            return raw
+        # Softmax of logits / T equals probabilities ** (1 / T), normalised (Guo et al. 2017,
+        # arXiv:1706.04599).
+        scaled = np.clip(raw, 1e-7, 1) ** (1 / self.card.temperature)
+        return scaled / scaled.sum(axis=1, keepdims=True)
+
+
+def save_model(
+    model: keras.Model,
+    folder: str | os.PathLike,
+    card: Card,
+    files: Mapping[str, str | bytes] | None = None,
+    figures: "Mapping[str, Figure] | None" = None,
+) -> Classifier:
+    """Saves a model as a folder with `model.keras`, `card.json` and what else belongs to it.
+
+    Everything is written under a temporary name beside the target, read back, and renamed in
+    the end: a full disk or a kill leaves either the whole folder or none.
+
+    Args:
+        model: the model.
+        folder: the folder to make; must not exist.
+        card: its card; `versions` and `sha256` are filled in here.
+        files: contents by file name, e.g. `{"history.csv": ...}`.
+        figures: plots by name, stored as PNG.
+
+    Returns:
+        The `Classifier` as read back.
+
+    Raises:
+        UserError: when the folder exists or cannot be written.
+
+    Example:
+
+    ```python
+    card = Card(class_names=("Negative", "Positive"), positive_class="Positive", image_size=160)
+    save_model(model, "saved_models/first", card)
+    ```
+    """
+    folder = check_new_folder(folder)
+    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        building.mkdir(parents=True)
+        for name, content in (files or {}).items():
+            data = content.encode() if isinstance(content, str) else content
+            (building / name).write_bytes(data)
+        for name, figure in (figures or {}).items():
+            figure.savefig(building / f"{name}.png", dpi=120)
+        model.save(building / "model.keras")
+        card = dataclasses.replace(
+            card, versions=_versions(), sha256=_sha256(building / "model.keras")
+        )
+        (building / "card.json").write_text(card.to_json(), encoding="utf-8")
+        for path in building.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        classifier = load_model(building)
+        building.rename(folder)
+    except OSError as error:
+        raise UserError(f"{folder}: the model could not be saved ({error}).") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return classifier
+
+
+def check_new_folder(folder: str | os.PathLike) -> Path:
+    """Refuses a model folder that exists, before hours of training rather than after.
+
+    Args:
+        folder: where a model shall be saved.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: when something is there already.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise UserError(
+            f"{folder}: already exists, and crackclf overwrites no model. Choose another name or "
+            "move it away."
+        )
+    return folder
+
+
+def load_model(folder: str | os.PathLike) -> Classifier:
+    """Loads a saved model after checking that it is whole.
+
+    Args:
+        folder: a folder written by `save_model`.
+
+    Returns:
+        A `Classifier`.
+
+    Raises:
+        UserError: when the folder is not a saved model, its `model.keras` is not the one that
+            the card describes, or Keras' safe mode refuses it.
+
+    Example:
+
+    ```python
+    classifier = load_model("saved_models/first")
+    print(classifier.card.class_names)
+    ```
+    """
+    folder = Path(folder)
+    path = folder / "model.keras"
+    if not path.is_file() or not (folder / "card.json").is_file():
+        found = "no such folder" if not folder.exists() else "is not a saved model"
+        raise UserError(
+            f"{folder}: {found}. Expected a folder with model.keras and card.json, as `crackclf "
+            "train` writes it."
+        )
+    card = Card.read(folder / "card.json")
+    if _sha256(path) != card.sha256:
+        raise UserError(
+            f"{path}: is damaged or was exchanged: its sha256 is not the one in card.json. Copy "
+            "the folder again from its source."
+        )
+    try:
+        model: Any = keras.saving.load_model(path, safe_mode=True)
+    except Exception as error:
+        raise UserError(f"{path}: Keras cannot load it ({error}).") from None
+    expected = (None, card.image_size, card.image_size, 3)
+    if model.input_shape != expected or model.output_shape != (None, 2):
+        raise UserError(
+            f"{path}: does not fit its card: expected input {expected} and output (None, 2). "
+            f"Received: {model.input_shape} and {model.output_shape}."
+        )
+    return Classifier(model, card)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in _VERSIONED}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,84 @@
+import keras
+import numpy as np
+import pytest
+
+from crackclf.errors import UserError
+from crackclf.models.backbones import build_backbone
+
+
+def first_kernel(model: keras.Model) -> np.ndarray:
+    return model.get_layer("Conv1").get_weights()[0]
+
+
+def test_weights_come_from_the_mirror_folder_first(weights_folder, monkeypatch):
+    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", str(weights_folder))
+    first, origin = build_backbone("mobilenetv2", 32, "imagenet")
+    second, _ = build_backbone("mobilenetv2", 32, "imagenet")
+    np.testing.assert_array_equal(first_kernel(first), first_kernel(second))
+    assert origin.startswith("mobilenetv2.weights.h5, sha256 ")
+
+
+def test_a_path_is_taken_before_the_mirror_folder(weights_folder, tmp_path, monkeypatch):
+    other, _ = build_backbone("mobilenetv2", 32, None)
+    other.save_weights(tmp_path / "other.weights.h5")
+    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", str(weights_folder))
+    base, origin = build_backbone("mobilenetv2", 64, tmp_path / "other.weights.h5")
+    np.testing.assert_array_equal(first_kernel(base), first_kernel(other))
+    assert origin.startswith("other.weights.h5")
+
+
+def test_the_base_is_frozen_with_no_layer_left_out():
+    base, origin = build_backbone("mobilenetv2", 32, None)
+    assert base.trainable_weights == []
+    assert origin == "random initialisation"
+
+
+def test_where_keras_cannot_download_one_line_says_that_the_base_is_random(monkeypatch, capsys):
+    monkeypatch.delenv("CRACKCLF_WEIGHTS_DIR", raising=False)
+    build = keras.applications.MobileNetV2
+
+    def offline(weights=None, **arguments):
+        if weights == "imagenet":
+            raise Exception("URL fetch failure on https://example.org")
+        return build(weights=weights, **arguments)
+
+    from crackclf.models import backbones
+
+    table = {
+        "mobilenetv2": backbones.Backbone(
+            offline, backbones.BACKBONES["mobilenetv2"].preprocessing, minimum_size=32
+        )
+    }
+    monkeypatch.setattr(backbones, "BACKBONES", table)
+    _, origin = build_backbone("mobilenetv2", 32, "imagenet")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "RANDOM" in lines[0]
+    assert "CRACKCLF_WEIGHTS_DIR" in lines[0]
+    assert origin == "random initialisation"
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "weights", "words"),
+    [
+        ("resnet1000", 32, None, "backbone must be one of"),
+        ("mobilenetv2", 31, None, "at least 32 pixels. Received: 31"),
+        ("mobilenetv2", 32, "gone.h5", r"gone\.h5: no such weights file"),
+    ],
+)
+def test_what_cannot_be_built_is_said(name, size, weights, words):
+    with pytest.raises(UserError, match=words):
+        build_backbone(name, size, weights)
+
+
+def test_a_file_that_holds_no_such_weights_is_named(tmp_path):
+    path = tmp_path / "broken.weights.h5"
+    path.write_bytes(b"not HDF5")
+    with pytest.raises(UserError, match=r"broken\.weights\.h5: cannot be loaded"):
+        build_backbone("mobilenetv2", 32, path)
+
+
+def test_a_mirror_folder_that_is_missing_is_an_error(monkeypatch):
+    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", "/nowhere/at/all")
+    with pytest.raises(UserError, match="CRACKCLF_WEIGHTS_DIR=/nowhere"):
+        build_backbone("mobilenetv2", 32, "imagenet")
