@@ -1,0 +1,1 @@
+"""Labels and probabilities become figures and plots; no framework needed."""

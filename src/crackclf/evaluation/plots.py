@@ -1,0 +1,146 @@
+"""Pictures for notebooks and model folders; each function returns a matplotlib figure."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn import metrics as sk
+
+from crackclf.data.images import read_image
+from crackclf.evaluation.metrics import Misclassified, Report
+
+_RIGHT, _WRONG = "#1a7f37", "#b3261e"
+
+
+def _new(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width, height), squeeze=False, layout="constrained"
+    )
+    # Closed for pyplot only: a notebook then shows the returned figure once, not twice.
+    plt.close(figure)
+    return figure, axes
+
+
+def plot_images(
+    images: Sequence[np.ndarray],
+    titles: Sequence[str],
+    colors: Sequence[str] | None = None,
+    columns: int = 6,
+) -> Figure:
+    """Draws a grid of images.
+
+    Args:
+        images: arrays of shape (height, width, 3) in 0..255.
+        titles: one above each.
+        colors: of the titles.
+        columns: images per row.
+    """
+    rows = max(1, -(-len(images) // columns))
+    figure, axes = _new(rows, columns, 1.7 * columns, 1.95 * rows)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for i, (axis, image, title) in enumerate(zip(axes.flat, images, titles, strict=False)):
+        axis.imshow(np.clip(np.asarray(image), 0, 255).astype(np.uint8))
+        axis.set_title(title, fontsize=8, color=colors[i] if colors else "black")
+    return figure
+
+
+def plot_predictions(
+    files: Sequence[str | os.PathLike],
+    labels: Sequence[str],
+    predicted: Sequence[str],
+    probabilities: Sequence[float],
+    columns: int = 6,
+) -> Figure:
+    """Draws images with their true and predicted class, green when right, red when wrong.
+
+    Args:
+        files: the images.
+        labels: their true class names.
+        predicted: their predicted class names.
+        probabilities: of the positive class, in 0..1.
+        columns: images per row.
+    """
+    return plot_images(
+        [read_image(path) for path in files],
+        [
+            f"is {label}\nsaid {said} ({probability:.2f})"
+            for label, said, probability in zip(labels, predicted, probabilities, strict=True)
+        ],
+        [_RIGHT if a == b else _WRONG for a, b in zip(labels, predicted, strict=True)],
+        columns,
+    )
+
+
+def plot_misclassified(misclassified: Sequence[Misclassified], most: int = 12) -> Figure:
+    """Draws the images on which a model is wrong, the most confidently wrong first.
+
+    Args:
+        misclassified: from `Report.misclassified`, of an evaluation that was given files.
+        most: how many to draw.
+    """
+    shown = misclassified[:most]
+    if not shown:
+        figure, axes = _new(1, 1, 4, 1)
+        axes[0, 0].set_axis_off()
+        axes[0, 0].text(0.5, 0.5, "no image is misclassified", ha="center", va="center")
+        return figure
+    return plot_predictions(
+        [item.file for item in shown],
+        [item.label for item in shown],
+        [item.predicted for item in shown],
+        [item.probability for item in shown],
+    )
+
+
+def plot_history(history: Mapping[str, Sequence[float]]) -> Figure:
+    """Draws loss and accuracy of training and validation against the epoch.
+
+    Args:
+        history: `keras.callbacks.History.history`.
+    """
+    figure, axes = _new(1, 2, 9, 3.4)
+    for axis, name in zip(axes.flat, ("loss", "accuracy"), strict=True):
+        epochs = range(1, len(history[name]) + 1)
+        axis.plot(epochs, history[name], "o-", label="training")
+        axis.plot(epochs, history[f"val_{name}"], "s-", label="validation")
+        axis.set(xlabel="epoch", ylabel=name, title=name)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        best = int(np.argmin(history["val_loss"])) + 1
+        axis.axvline(best, color="grey", linestyle=":", label="best epoch")
+        axis.legend()
+    return figure
+
+
+def plot_confusion_matrix(report: Report) -> Figure:
+    """Draws the confusion matrix with counts.
+
+    Args:
+        report: from `evaluate`.
+    """
+    figure, axes = _new(1, 1, 4.4, 3.8)
+    sk.ConfusionMatrixDisplay(
+        np.array(report.confusion_matrix), display_labels=report.class_names
+    ).plot(ax=axes[0, 0], cmap="Blues", values_format="d", colorbar=False)
+    axes[0, 0].set_title(f"accuracy {report.accuracy:.4f} on {report.n} images")
+    return figure
+
+
+def plot_roc_pr(labels: np.ndarray, probabilities: np.ndarray) -> Figure:
+    """Draws the ROC curve and the precision-recall curve.
+
+    Args:
+        labels: bool of shape (n,), True where cracked.
+        probabilities: float of shape (n,), of being cracked.
+    """
+    figure, axes = _new(1, 2, 9, 4)
+    sk.RocCurveDisplay.from_predictions(labels, probabilities, ax=axes[0, 0], name="model")
+    sk.PrecisionRecallDisplay.from_predictions(labels, probabilities, ax=axes[0, 1], name="model")
+    axes[0, 0].set(title="ROC", xlabel="false positive rate", ylabel="true positive rate")
+    axes[0, 1].set(title="precision and recall", xlabel="recall", ylabel="precision")
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
+    return figure

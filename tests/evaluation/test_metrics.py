@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+
+from crackclf.errors import UserError
+from crackclf.evaluation.metrics import calibration_error, evaluate
+
+NAMES = ("Negative", "Positive")
+LABELS = np.array([0, 0, 0, 1, 1])
+POSITIVE = np.array([0.1, 0.2, 0.9, 0.8, 0.4])
+PROBABILITIES = np.stack([1 - POSITIVE, POSITIVE], axis=1)
+
+
+def test_every_figure_is_what_one_computes_by_hand():
+    report = evaluate(LABELS, PROBABILITIES, NAMES, files=list("abcde"))
+    assert report.n == 5
+    assert report.accuracy == pytest.approx(3 / 5)
+    assert report.balanced_accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert report.precision == pytest.approx(1 / 2)
+    assert report.recall == pytest.approx(1 / 2)
+    assert report.f1 == pytest.approx(1 / 2)
+    assert report.auroc == pytest.approx(4 / 6)
+    assert report.loss == pytest.approx(-np.log([0.9, 0.8, 0.1, 0.8, 0.4]).mean())
+    assert report.confusion_matrix == ((2, 1), (1, 1))
+    assert [(m.file, m.label, m.predicted) for m in report.misclassified] == [
+        ("c", "Negative", "Positive"),
+        ("e", "Positive", "Negative"),
+    ]
+
+
+def test_the_wilson_interval_agrees_with_its_published_example():
+    # Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662.
+    labels = np.ones(263, int)
+    labels[:81] = 0
+    report = evaluate(labels, np.tile([0.9, 0.1], (263, 1)), NAMES)
+    assert report.accuracy_interval == pytest.approx((0.2553, 0.3662), abs=1e-4)
+
+
+def test_the_positive_class_may_be_the_first_one():
+    report = evaluate(1 - LABELS, PROBABILITIES[:, ::-1], ("crack", "no_crack"))
+    assert report.positive_class == "crack"
+    assert report.auroc == pytest.approx(4 / 6)
+    assert report.confusion_matrix == ((1, 1), (1, 2))
+
+
+def test_the_threshold_decides_what_is_called_positive():
+    report = evaluate(LABELS, PROBABILITIES, NAMES, threshold=0.4)
+    assert report.recall == 1
+    assert report.confusion_matrix == ((2, 1), (0, 2))
+
+
+def test_one_class_alone_has_no_auroc_and_still_a_report():
+    report = evaluate(np.zeros(5, int), PROBABILITIES, NAMES)
+    assert report.auroc is None
+    assert report.average_precision is None
+    assert report.balanced_accuracy == pytest.approx(3 / 5)
+    assert "undefined" in str(report)
+
+
+def test_a_report_is_json_with_the_agreed_names():
+    report = json.loads(json.dumps(evaluate(LABELS, PROBABILITIES, NAMES).to_dict()))
+    assert {
+        "accuracy",
+        "balanced_accuracy",
+        "auroc",
+        "precision",
+        "recall",
+        "f1",
+        "loss",
+        "n",
+        "confusion_matrix",
+        "class_names",
+    } <= set(report)
+
+
+def test_calibration_error_is_zero_when_confidence_is_deserved():
+    probabilities = np.tile([0.75, 0.25], (4, 1))
+    assert calibration_error(np.array([0, 0, 0, 1]), probabilities) == pytest.approx(0)
+    assert calibration_error(np.array([1, 1, 1, 1]), probabilities) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "files", "words"),
+    [
+        (LABELS, PROBABILITIES[:4], None, "Received"),
+        (LABELS[:0], PROBABILITIES[:0], None, "n > 0"),
+        (LABELS, PROBABILITIES, ["a"], "as many files"),
+        (LABELS, PROBABILITIES * np.nan, None, "NaN"),
+    ],
+)
+def test_what_does_not_fit_is_refused(labels, probabilities, files, words):
+    with pytest.raises(UserError, match=words):
+        evaluate(labels, probabilities, NAMES, files)
