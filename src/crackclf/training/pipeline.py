@@ -1,0 +1,190 @@
+"""The whole way: a folder of images becomes a trained, evaluated, saved model."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from crackclf.data.datasets import Datasets, load_datasets
+from crackclf.data.files import write_whole
+from crackclf.data.folders import find_positive
+from crackclf.errors import UserError, notice
+from crackclf.evaluation import plots
+from crackclf.evaluation.metrics import Report, evaluate
+from crackclf.models.card import Card
+from crackclf.models.classifier import build_model
+from crackclf.models.saving import Classifier, check_new_folder, save_model
+from crackclf.training.callbacks import build_callbacks
+from crackclf.training.fit import train
+
+
+def train_folder(
+    directory: str | os.PathLike,
+    out: str | os.PathLike | None = None,
+    epochs: int = 10,
+    image_size: int = 160,
+    batch_size: int = 32,
+    validation_split: float = 0.2,
+    test_split: float = 0.2,
+    seed: int = 0,
+    weights: str | os.PathLike | None = "imagenet",
+    positive: str | None = None,
+    group_by: str | None = None,
+    skip_unreadable: bool = False,
+) -> tuple[Path, Classifier, Report]:
+    """Loads, trains, evaluates on the test set and saves, as the notebook does step by step.
+
+    Curves and checkpoints go to `logs/<name of out>`. A run that was interrupted goes on from
+    its last full epoch when started again with the same arguments.
+
+    Args:
+        directory: see `load_datasets`.
+        out: the model folder to make; `saved_models/mobilenetv2-N` with the first free N when
+            None.
+        epochs: at most this many.
+        image_size: see `load_datasets`.
+        batch_size: see `load_datasets`.
+        validation_split: see `load_datasets`.
+        test_split: see `load_datasets`.
+        seed: of the split, the shuffling, the augmentation, the dropout and the head.
+        weights: see `build_model`.
+        positive: the class that means cracked; found by its name when None.
+        group_by: see `load_datasets`.
+        skip_unreadable: see `load_datasets`.
+
+    Returns:
+        The model folder, the saved `Classifier` and the `Report` on the test set.
+
+    Raises:
+        UserError: when an argument or the data cannot be used.
+    """
+    arguments = {
+        "directory": str(Path(directory).resolve()),
+        "epochs": epochs,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "validation_split": validation_split,
+        "test_split": test_split,
+        "seed": seed,
+        "weights": None if weights is None else str(weights),
+        "positive": positive,
+        "group_by": group_by,
+        "skip_unreadable": skip_unreadable,
+    }
+    out = _next_free(arguments) if out is None else check_new_folder(out)
+    if epochs < 1:
+        raise UserError(f"epochs must be at least 1. Received: {epochs}.")
+    logs = Path("logs") / out.name
+    _check_logs(logs, arguments, out)
+
+    keras.utils.set_random_seed(seed)
+    data = load_datasets(
+        directory,
+        image_size,
+        batch_size,
+        validation_split,
+        test_split,
+        seed,
+        group_by,
+        skip_unreadable,
+    )
+    positive = find_positive(data.class_names, positive)
+    for subset, counts in data.counts.items():
+        notice(f"{subset}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    model = build_model(image_size, weights=weights)
+
+    logs.mkdir(parents=True, exist_ok=True)
+    write_whole(logs / "run.json", json.dumps(arguments, indent=2) + "\n")
+    train(model, data, build_callbacks(logs), epochs)
+
+    probabilities = model.predict(data.test)
+    report = evaluate(
+        data.labels["test"], probabilities, data.class_names, data.files["test"], positive
+    )
+    classifier = save_run(model, out, data, report, probabilities, logs)
+    return out, classifier, report
+
+
+def save_run(
+    model: keras.Model,
+    out: str | os.PathLike,
+    data: Datasets,
+    report: Report,
+    probabilities: np.ndarray,
+    log_dir: str | os.PathLike,
+) -> Classifier:
+    """Saves a trained model with its card, history, split, test report and plots.
+
+    Args:
+        model: the trained model, from `build_model`.
+        out: the model folder to make; must not exist.
+        data: what it was trained on.
+        report: from `evaluate` on the test set.
+        probabilities: float of shape (n, 2), the model's on the test set.
+        log_dir: the run's folder, where `build_callbacks` left `history.csv`.
+
+    Returns:
+        The `Classifier` as read back from the folder.
+
+    Raises:
+        UserError: when the folder exists or cannot be written.
+    """
+    history = (Path(log_dir) / "history.csv").read_text()
+    rows = list(csv.DictReader(history.splitlines()))
+    columns = {name: [float(row[name]) for row in rows] for name in rows[0]}
+    is_positive = data.class_names.index(report.positive_class)
+    card = Card(
+        class_names=(data.class_names[0], data.class_names[1]),
+        positive_class=report.positive_class,
+        image_size=data.image_size,
+        backbone=getattr(model, "backbone", ""),
+        weights_origin=getattr(model, "weights_origin", ""),
+        threshold=report.threshold,
+        data_fingerprint=data.fingerprint,
+        metrics={"test": report.to_dict()},
+    )
+    return save_model(
+        model,
+        out,
+        card,
+        files={"history.csv": history, "split.csv": data.split_table()},
+        figures={
+            "curves": plots.plot_history(columns),
+            "confusion_matrix": plots.plot_confusion_matrix(report),
+            "roc_pr": plots.plot_roc_pr(
+                data.labels["test"] == is_positive, probabilities[:, is_positive]
+            ),
+            "misclassified": plots.plot_misclassified(report.misclassified),
+        },
+    )
+
+
+def _next_free(arguments: dict) -> Path:
+    number = 1
+    while True:
+        out = Path("saved_models") / f"mobilenetv2-{number}"
+        logs = Path("logs") / out.name
+        if not out.exists() and (not logs.exists() or _read_arguments(logs) == arguments):
+            return out
+        number += 1
+
+
+def _check_logs(logs: Path, arguments: dict, out: Path) -> None:
+    if not logs.exists():
+        return
+    if _read_arguments(logs) != arguments:
+        raise UserError(
+            f"{logs}: holds the curves of a run with other arguments. Choose another --out than "
+            f"{out}, or move that folder away."
+        )
+    notice(f"going on with the interrupted run in {logs}")
+
+
+def _read_arguments(logs: Path) -> dict | None:
+    try:
+        return json.loads((logs / "run.json").read_text())
+    except (OSError, ValueError):
+        return None
