@@ -72,8 +72,16 @@ def test_an_interrupted_run_goes_on_where_it_stopped(sample, capsys, monkeypatch
 
 def test_the_logs_of_another_run_are_not_mixed_in(sample, inside):
     (inside / "logs" / "a").mkdir(parents=True)
-    with pytest.raises(UserError, match="other arguments"):
+    with pytest.raises(UserError, match="curves of another run"):
         train_folder(sample, "saved_models/a", **SMALL)
+
+
+def test_a_finished_run_is_not_gone_on_with(sample, inside):
+    out = train_folder(sample, epochs=1, **SMALL)[0]
+    out.rename("elsewhere")
+    with pytest.raises(UserError, match="curves of another run"):
+        train_folder(sample, out, epochs=1, **SMALL)
+    assert train_folder(sample, epochs=1, **SMALL)[0].name == "mobilenetv2-2"
 
 
 def test_no_epoch_at_all_is_refused(sample):

@@ -42,9 +42,9 @@ def evaluate_folder(
     report_skipped(skipped)
     card = classifier.card
     # Same names mean the same classes; otherwise the cracked folder must be known.
-    cracked = find_positive(
-        folders, card.positive_class if set(folders) == set(card.class_names) else positive
-    )
+    if positive is None and set(folders) == set(card.class_names):
+        positive = card.positive_class
+    cracked = find_positive(folders, positive)
     if model_folder is not None:
         _tell_of_seen(Path(model_folder) / "split.csv", [image.digest for image in images])
     at = card.class_names.index(card.positive_class)

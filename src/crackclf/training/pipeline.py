@@ -167,7 +167,7 @@ def _next_free(arguments: dict) -> Path:
     while True:
         out = Path("saved_models") / f"mobilenetv2-{number}"
         logs = Path("logs") / out.name
-        if not out.exists() and (not logs.exists() or _read_arguments(logs) == arguments):
+        if not out.exists() and (not logs.exists() or _is_unfinished(logs, arguments)):
             return out
         number += 1
 
@@ -175,12 +175,19 @@ def _next_free(arguments: dict) -> Path:
 def _check_logs(logs: Path, arguments: dict, out: Path) -> None:
     if not logs.exists():
         return
-    if _read_arguments(logs) != arguments:
+    if not _is_unfinished(logs, arguments):
         raise UserError(
-            f"{logs}: holds the curves of a run with other arguments. Choose another --out than "
-            f"{out}, or move that folder away."
+            f"{logs}: holds the curves of another run. Choose another --out than {out}, or move "
+            "that folder away."
         )
     notice(f"going on with the interrupted run in {logs}")
+
+
+def _is_unfinished(logs: Path, arguments: dict) -> bool:
+    # BackupAndRestore removes its folder at the end of a fit; before the first epoch has ended
+    # there is neither that nor a history.
+    started = (logs / "backup").exists() or not (logs / "history.csv").exists()
+    return started and _read_arguments(logs) == arguments
 
 
 def _read_arguments(logs: Path) -> dict | None:
