@@ -38,7 +38,7 @@ def sample(
     count: Annotated[int, typer.Option(help="Number of images, half of them cracked.")] = 1200,
     seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
 ) -> None:
-    r"""Draws concrete patches, cracked and sound, to try everything on.
+    """Draws concrete patches, cracked and sound, to try everything on.
 
     \b
     Example:
@@ -78,15 +78,16 @@ def train(
     ] = None,
     skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help=_SKIP)] = False,
 ) -> None:
-    r"""Trains a classifier on a folder of images, tests it and saves it.
+    """Trains a classifier on a folder of images and saves it.
 
-    Started again with the same arguments, an interrupted training goes on. Curves are in
-    logs/NAME: tensorboard --logdir logs
+    It is tested on images that played no part in training. Started again with the same
+    arguments, an interrupted training goes on. Curves are in logs/NAME; to see them:
+    tensorboard --logdir logs
 
     \b
     Examples:
       crackclf train data/metu
-      crackclf train data/sdnet --group-by '(\d+)-' --out saved_models/sdnet
+      crackclf train data/sdnet --group-by '(\\d+)-' --out saved_models/sdnet
     """
     from crackclf.training.pipeline import train_folder
 
@@ -118,7 +119,7 @@ def evaluate(
     ] = None,
     skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help=_SKIP)] = False,
 ) -> None:
-    r"""Measures a saved model on a folder of labelled images.
+    """Measures a saved model on a folder of labelled images.
 
     The class folders may have other names than those the model was trained on.
 
@@ -150,9 +151,10 @@ def predict(
         Path | None, typer.Option("--csv", help="Also write a table there.", metavar="FILE")
     ] = None,
 ) -> None:
-    r"""Says of each image whether it shows a crack, and how probable that is.
+    """Says of each image whether it shows a crack.
 
-    Exit status 2 when some image could not be read; the others are predicted all the same.
+    Prints the probability of a crack, the class and the file. Exit status 2 when some image
+    could not be read; the others are predicted all the same.
 
     \b
     Examples:

@@ -292,7 +292,7 @@ def _read_tree(
         seed=seed,
         verbose=False,
     )
-    found = [(Path(path).parent.name, Path(path).name) for path in dataset.file_paths]
+    found = [Path(path).parts[-2:] for path in dataset.file_paths]
     expected = [(class_names[image.label], _tree_name(image)) for image in images]
     if (sorted(found) if shuffle else found) != (sorted(expected) if shuffle else expected):
         raise UserError(f"{folder}: was changed by someone; delete {folder.parent} and run again.")
