@@ -33,6 +33,13 @@ def test_the_base_is_frozen_with_no_layer_left_out():
     assert origin == "random initialisation"
 
 
+def test_random_weights_still_tell_images_apart():
+    base, _ = build_backbone("mobilenetv2", 64, None)
+    images = np.random.default_rng(1).uniform(-1, 1, (4, 64, 64, 3))
+    features = np.asarray(base(images, training=False))
+    assert features.std(axis=0).mean() > 0.1
+
+
 def test_where_keras_cannot_download_one_line_says_that_the_base_is_random(monkeypatch, capsys):
     monkeypatch.delenv("CRACKCLF_WEIGHTS_DIR", raising=False)
     build = keras.applications.MobileNetV2

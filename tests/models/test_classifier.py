@@ -41,7 +41,7 @@ def test_preprocessing_is_applied_once_and_inside(model):
     by_hand = model.get_layer("mobilenetv2")(IMAGES / 127.5 - 1.0, training=False)
     for name in ("pooling", "probabilities"):
         by_hand = model.get_layer(name)(by_hand)
-    np.testing.assert_allclose(by_hand, model(IMAGES, training=False), atol=1e-5)
+    np.testing.assert_allclose(by_hand, model(IMAGES, training=False), atol=1e-4)
 
 
 def test_it_is_compiled_with_adam_cross_entropy_and_accuracy(model):

@@ -5,8 +5,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 
 from crackclf.errors import UserError, notice
 
@@ -65,38 +67,58 @@ def build_backbone(
             f"Received: {image_size}."
         )
     file = _weights_file(name, weights)
-    from_keras = weights == "imagenet" and file is None
-    origin = "random initialisation"
-    base = None
-    if from_keras:
+    if file is not None:
+        base = _build(backbone, name, image_size, None)
+        origin = _load(base, file)
+    else:
         try:
-            base = _build(backbone, name, image_size, "imagenet")
-            origin = "ImageNet, by Keras"
+            base = _build(backbone, name, image_size, weights)
+            origin = "ImageNet, by Keras" if weights else "random initialisation"
         except Exception as error:  # get_file raises a bare Exception when it cannot download.
             notice(
                 f"ImageNet weights for {name} cannot be had here ({_first_line(error)}), so its "
                 "base stays RANDOM and accuracy will be poor; set CRACKCLF_WEIGHTS_DIR to a "
                 f"folder with {name}.weights.h5 or give weights=PATH"
             )
-    if base is None:
-        base = _build(backbone, name, image_size, None)
-    if file is not None:
-        try:
-            base.load_weights(file)
-        except Exception as error:
-            raise UserError(
-                f"{file}: cannot be loaded as weights of {name} without top "
-                f"({_first_line(error)}). Expected a Keras .weights.h5 or .h5 file."
-            ) from None
-        origin = f"{file.name}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
+            base = _build(backbone, name, image_size, None)
+            origin = "random initialisation"
+        if origin == "random initialisation":
+            _settle(base, backbone, image_size)
     base.trainable = False
     return base, origin
 
 
-def _build(backbone: Backbone, name: str, image_size: int, weights: str | None) -> keras.Model:
+def _build(backbone: Backbone, name: str, image_size: int, weights: Any) -> keras.Model:
     return backbone.application(
         include_top=False, weights=weights, input_shape=(image_size, image_size, 3), name=name
     )
+
+
+def _load(base: keras.Model, file: Path) -> str:
+    try:
+        base.load_weights(file)
+    except Exception as error:
+        raise UserError(
+            f"{file}: cannot be loaded as weights of {base.name} without top "
+            f"({_first_line(error)}). Expected a Keras .weights.h5 or .h5 file."
+        ) from None
+    return f"{file.name}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
+def _settle(base: keras.Model, backbone: Backbone, image_size: int) -> None:
+    """Sets the BatchNormalization statistics of random weights from a batch of noise.
+
+    As built (mean 0, variance 1) they let the signal die out on its way through fifty layers
+    of random weights, and a head on top can learn nothing at all.
+    """
+    noise = np.random.default_rng(0).uniform(0, 255, (8, image_size, image_size, 3))
+    norms = [x for x in base.layers if isinstance(x, keras.layers.BatchNormalization)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0  # Take over this batch's statistics whole.
+    base(backbone.preprocessing()(noise), training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def _weights_file(name: str, weights: str | os.PathLike | None) -> Path | None:
