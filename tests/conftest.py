@@ -71,3 +71,12 @@ def classifier():
     )
     card = Card(("Negative", "Positive"), positive_class="Positive", image_size=32)
     return Classifier(model, card)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images that CRACKCLF_REAL_DATA names: metu/ and sdnet2018/."""
+    folder = os.environ.get("CRACKCLF_REAL_DATA")
+    if not folder:
+        pytest.skip("CRACKCLF_REAL_DATA names no folder of real images")
+    return Path(folder)
