@@ -11,7 +11,7 @@ pytestmark = pytest.mark.real_data
 def test_metus_identical_files_are_found_and_kept_on_one_side(real_data):
     images, names, _ = read_folder(real_data / "metu")
     assert names == ["Negative", "Positive"]
-    digests, counts = np.unique([image.digest for image in images], return_counts=True)
+    _, counts = np.unique([image.digest for image in images], return_counts=True)
     assert len(images) == 10_000
     assert (counts > 1).sum() == 66 + 308
     data = load_datasets(real_data / "metu", validation_split=0.2375, test_split=0.0125)
