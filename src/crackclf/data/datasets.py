@@ -5,19 +5,16 @@ import hashlib
 import io
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-from crackclf.data.files import cache_folder
 from crackclf.data.folders import ImageFile, is_split, read_folder, report_skipped
-from crackclf.data.images import read_image
 from crackclf.data.splits import SUBSETS, connect, split_groups
+from crackclf.data.trees import link_tree, read_tree, tree_name
 from crackclf.errors import UserError, notice
 
 if TYPE_CHECKING:
@@ -151,12 +148,12 @@ def load_datasets(
     report_skipped(skipped)
     # The order in which Keras will list the tree.
     images = {
-        subset: sorted(images[subset], key=lambda image: (image.label, _tree_name(image)))
+        subset: sorted(images[subset], key=lambda image: (image.label, tree_name(image)))
         for subset in SUBSETS
     }
-    tree = _link_tree(directory, images, class_names)
+    tree = link_tree(directory, images, class_names)
     sets = {
-        subset: _read_tree(tree / subset, images[subset], class_names, image_size, batch_size, seed)
+        subset: read_tree(tree / subset, images[subset], class_names, image_size, batch_size, seed)
         for subset in SUBSETS
     }
     return Datasets(
@@ -226,74 +223,3 @@ def _warn_of_leaks(directory: Path, images: Mapping[str, Sequence[ImageFile]]) -
             f"{directory}: {len(leaked)} test images also stand, byte for byte, in train or "
             f"validation (the first: {leaked[0]}), so test figures will be too good."
         )
-
-
-def _link_tree(
-    directory: Path, images: Mapping[str, Sequence[ImageFile]], class_names: Sequence[str]
-) -> Path:
-    rows = [
-        f"{subset}/{class_names[image.label]}/{image.path.name} {image.digest}"
-        for subset in SUBSETS
-        for image in images[subset]
-    ]
-    key = hashlib.blake2b("\n".join(rows).encode(), digest_size=6).hexdigest()
-    tree = cache_folder(directory) / "splits" / key
-    if tree.exists():  # Renamed into place when complete, so it is.
-        return tree
-    building = tree.with_name(f".{key}.{os.getpid()}.tmp")
-    try:
-        for subset in SUBSETS:
-            for name in class_names:
-                (building / subset / name).mkdir(parents=True)
-            for image in images[subset]:
-                _place(image, building / subset / class_names[image.label])
-        building.rename(tree)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return tree
-
-
-def _tree_name(image: ImageFile) -> str:
-    return image.path.name if image.plain else f"{image.path.name}.png"
-
-
-def _place(image: ImageFile, folder: Path) -> None:
-    place = folder / _tree_name(image)
-    if not image.plain:
-        # TensorFlow would ignore the rotation, transparency or depth that read_image respects.
-        with place.open("xb") as file:
-            Image.fromarray(read_image(image.path)).save(file, "PNG")
-        return
-    try:
-        # Relative, so that the data folder may move; the rename keeps the depth.
-        place.symlink_to(os.path.relpath(image.path.resolve(), folder.resolve()))
-    except OSError:  # Windows allows links to files only to some users; hard links to all.
-        place.hardlink_to(image.path.resolve())
-
-
-def _read_tree(
-    folder: Path,
-    images: Sequence[ImageFile],
-    class_names: Sequence[str],
-    image_size: int,
-    batch_size: int,
-    seed: int,
-) -> Any:
-    import keras
-
-    shuffle = folder.name == "train"
-    dataset: Any = keras.utils.image_dataset_from_directory(
-        folder,
-        label_mode="categorical",
-        class_names=list(class_names),
-        batch_size=batch_size,
-        image_size=(image_size, image_size),
-        shuffle=shuffle,
-        seed=seed,
-        verbose=False,
-    )
-    found = [Path(path).parts[-2:] for path in dataset.file_paths]
-    expected = [(class_names[image.label], _tree_name(image)) for image in images]
-    if (sorted(found) if shuffle else found) != (sorted(expected) if shuffle else expected):
-        raise UserError(f"{folder}: was changed by someone; delete {folder.parent} and run again.")
-    return dataset

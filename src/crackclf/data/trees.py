@@ -1,0 +1,113 @@
+"""A split as a tree of links that a person can look at and Keras can read."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from crackclf.data.files import cache_folder
+from crackclf.data.folders import ImageFile
+from crackclf.data.images import read_image
+from crackclf.data.splits import SUBSETS
+from crackclf.errors import UserError
+
+
+def link_tree(
+    directory: Path, images: Mapping[str, Sequence[ImageFile]], class_names: Sequence[str]
+) -> Path:
+    """Lays a split out as `SUBSET/CLASS/FILE` links under the data folder's cache.
+
+    A file that TensorFlow would decode otherwise than `read_image` (rotation, transparency,
+    depth) stands there as an 8-bit RGB PNG instead of a link.
+
+    Args:
+        directory: the data folder.
+        images: by subset.
+        class_names: the class folders' names.
+
+    Returns:
+        The tree's folder; an equal split laid out before is used again.
+    """
+    rows = [
+        f"{subset}/{class_names[image.label]}/{image.path.name} {image.digest}"
+        for subset in SUBSETS
+        for image in images[subset]
+    ]
+    key = hashlib.blake2b("\n".join(rows).encode(), digest_size=6).hexdigest()
+    tree = cache_folder(directory) / "splits" / key
+    if tree.exists():  # Renamed into place when complete, so it is.
+        return tree
+    building = tree.with_name(f".{key}.{os.getpid()}.tmp")
+    try:
+        for subset in SUBSETS:
+            for name in class_names:
+                (building / subset / name).mkdir(parents=True)
+            for image in images[subset]:
+                _place(image, building / subset / class_names[image.label])
+        building.rename(tree)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return tree
+
+
+def tree_name(image: ImageFile) -> str:
+    """The name under which an image stands in the tree; Keras lists a class in this order."""
+    return image.path.name if image.plain else f"{image.path.name}.png"
+
+
+def _place(image: ImageFile, folder: Path) -> None:
+    place = folder / tree_name(image)
+    if not image.plain:
+        with place.open("xb") as file:
+            Image.fromarray(read_image(image.path)).save(file, "PNG")
+        return
+    try:
+        # Relative, so that the data folder may move; the rename keeps the depth.
+        place.symlink_to(os.path.relpath(image.path.resolve(), folder.resolve()))
+    except OSError:  # Windows allows links to files only to some users; hard links to all.
+        place.hardlink_to(image.path.resolve())
+
+
+def read_tree(
+    folder: Path,
+    images: Sequence[ImageFile],
+    class_names: Sequence[str],
+    image_size: int,
+    batch_size: int,
+    seed: int,
+) -> Any:
+    """Reads one subset of a tree as a `tf.data.Dataset` of images and one-hot labels.
+
+    Args:
+        folder: the subset's folder in the tree; "train" is shuffled anew each epoch.
+        images: what must be in it, in the order of class and `tree_name`.
+        class_names: the class folders' names.
+        image_size: height and width to which images are resized, in pixels.
+        batch_size: images per batch.
+        seed: of the shuffling.
+
+    Raises:
+        UserError: when the tree holds anything else.
+    """
+    import keras
+
+    shuffle = folder.name == "train"
+    dataset: Any = keras.utils.image_dataset_from_directory(
+        folder,
+        label_mode="categorical",
+        class_names=list(class_names),
+        batch_size=batch_size,
+        image_size=(image_size, image_size),
+        shuffle=shuffle,
+        seed=seed,
+        verbose=False,
+    )
+    found = [Path(path).parts[-2:] for path in dataset.file_paths]
+    expected = [(class_names[image.label], tree_name(image)) for image in images]
+    if (sorted(found) if shuffle else found) != (sorted(expected) if shuffle else expected):
+        raise UserError(f"{folder}: was changed by someone; delete {folder.parent} and run again.")
+    return dataset
