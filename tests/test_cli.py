@@ -141,3 +141,12 @@ def test_help_teaches_by_example(command, monkeypatch, capsys):
     assert run(monkeypatch, command, "--help") == 0
     examples = capsys.readouterr().out.split("Example")[1].split("Arguments")[0].splitlines()[1:]
     assert any(line.strip().startswith(f"crackclf {command} ") for line in examples)
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("crackclf.training.pipeline.train_folder", interrupted)
+    assert run(monkeypatch, "train", "folder") == 130
+    assert "started again with the same arguments, it goes on" in capsys.readouterr().err

@@ -91,20 +91,24 @@ def train(
     """
     from crackclf.training.pipeline import train_folder
 
-    folder, _, report = train_folder(
-        directory,
-        out,
-        epochs,
-        image_size,
-        batch_size,
-        validation_split,
-        test_split,
-        seed,
-        None if weights == "random" else weights,
-        positive,
-        group_by,
-        skip_unreadable,
-    )
+    try:
+        folder, _, report = train_folder(
+            directory,
+            out,
+            epochs,
+            image_size,
+            batch_size,
+            validation_split,
+            test_split,
+            seed,
+            None if weights == "random" else weights,
+            positive,
+            group_by,
+            skip_unreadable,
+        )
+    except KeyboardInterrupt:
+        notice("interrupted; started again with the same arguments, it goes on")
+        raise
     print(f"On the test set: {report}\n\n{report.classification_report}")
     print(f"Saved in {folder}")
 
