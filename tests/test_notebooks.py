@@ -12,6 +12,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 def test_a_notebook_runs_top_to_bottom(path, sample, weights_folder, tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     shutil.copytree(sample, tmp_path / "images", ignore=shutil.ignore_patterns(".crackclf"))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel sets its own
     monkeypatch.setenv("CRACKCLF_DATA", str(tmp_path / "images"))
     monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", str(weights_folder))
     notebook = nbformat.read(path, as_version=4)
