@@ -60,6 +60,7 @@ def test_an_interrupted_check_keeps_what_it_had_done(make_folder, monkeypatch):
         return check(path)
 
     monkeypatch.setattr(folders, "check_image", interrupted)
+    monkeypatch.setattr(folders, "_CHUNK", 1)
     with pytest.raises(KeyboardInterrupt):
         read_folder(folder)
     assert len(json.loads((folder / ".crackclf" / "checked-1.json").read_text())) == 3

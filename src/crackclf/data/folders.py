@@ -16,6 +16,7 @@ _IGNORED = {"thumbs.db", "desktop.ini"}
 _POSITIVE_NAMES = {"positive", "crack", "cracks", "cracked"}
 _LAYOUT = "Expected a folder with one sub-folder of images per class, e.g. Negative/ and Positive/"
 _SHOWN = 10
+_CHUNK = 64
 _MEMORY = "checked-1.json"  # Another number whenever `check_image` judges differently.
 
 
@@ -182,12 +183,20 @@ def _recall(memory: Path) -> dict[str, tuple[str, ImageCheck]]:
 def _decode(paths: Sequence[Path]) -> Iterator[tuple[Path, ImageCheck]]:
     from tqdm import tqdm
 
-    # Threads, for Pillow lets go of the interpreter lock while it decodes.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(check_image, paths)
+    def check(chunk: Sequence[Path]) -> list[ImageCheck]:
+        return [check_image(path) for path in chunk]
+
+    # Threads, for Pillow lets go of the interpreter lock while it decodes; in chunks, for
+    # handing over single files costs as much as decoding them.
+    chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(paths), desc="Checking images", unit=" images") as progress,
+    ):
         try:
-            progress = tqdm(results, "Checking images", len(paths), unit=" images")
-            yield from zip(paths, progress, strict=True)
+            for chunk, checks in zip(chunks, pool.map(check, chunks), strict=True):
+                yield from zip(chunk, checks, strict=True)
+                progress.update(len(chunk))
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -1,5 +1,6 @@
 """A split as a tree of links that a person can look at and Keras can read."""
 
+import functools
 import hashlib
 import os
 import shutil
@@ -67,9 +68,14 @@ def _place(image: ImageFile, folder: Path) -> None:
         return
     try:
         # Relative, so that the data folder may move; the rename keeps the depth.
-        place.symlink_to(os.path.relpath(image.path.resolve(), folder.resolve()))
+        place.symlink_to(Path(_relative(image.path.parent, folder), image.path.name))
     except OSError:  # Windows allows links to files only to some users; hard links to all.
         place.hardlink_to(image.path.resolve())
+
+
+@functools.lru_cache  # Resolving each of 40,000 files anew would take most of the time.
+def _relative(target: Path, start: Path) -> str:
+    return os.path.relpath(target.resolve(), start.resolve())
 
 
 def read_tree(
