@@ -65,7 +65,7 @@ def surface(rng: Rng, shape: Shape) -> Array:
 
 
 def _pores(rng: Rng, canvas: Array, light: float) -> Array:
-    count = count_of(rng, canvas, rng.choice([3, 15, 50], p=[0.35, 0.4, 0.25]))
+    count = count_of(rng, canvas, rng.choice([3.0, 15.0, 50.0], p=[0.35, 0.4, 0.25]))
     if not count:
         return canvas
     radii = np.clip(rng.lognormal(0.4, 0.5, count), 0.7, 9)

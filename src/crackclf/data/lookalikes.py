@@ -30,7 +30,7 @@ Lookalike: TypeAlias = Callable[[Rng, Array], Array]
 
 
 def _paint_spots(rng: Rng, canvas: Array) -> Array:
-    radii = rng.lognormal(1.5, 0.7, 1 + count_of(rng, canvas, rng.choice([1, 25]))).clip(1, 35)
+    radii = rng.lognormal(1.5, 0.7, 1 + count_of(rng, canvas, rng.choice([1.0, 25.0]))).clip(1, 35)
     spots = blur(blobs(rng, canvas.shape[1:], radii, 0.15), 0.8)
     return blend(canvas, spots * rng.uniform(0.5, 1), tinted(rng, np.full_like(canvas, 235), 1, 4))
 
@@ -57,7 +57,7 @@ def _two_tones(rng: Rng, canvas: Array) -> Array:
 
 
 def _shadow(rng: Rng, canvas: Array) -> Array:
-    side = _half_plane(rng, canvas.shape[1:], rng.choice([0, 12]), rng.choice([1.5, 8, 40]))
+    side = _half_plane(rng, canvas.shape[1:], rng.choice([0.0, 12.0]), rng.choice([1.5, 8, 40]))
     return blend(canvas, side, canvas * rng.uniform(0.45, 0.85))
 
 
