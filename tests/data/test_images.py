@@ -29,6 +29,12 @@ def test_transparency_is_laid_over_white(tmp_path: Path):
     assert (read_image(tmp_path / "a.png") == 255).all()
 
 
+def test_a_colour_marked_as_transparent_is_not_plain(tmp_path: Path):
+    Image.new("RGB", (4, 4), "black").save(tmp_path / "a.png", transparency=(0, 0, 0))
+    assert (read_image(tmp_path / "a.png") == 255).all()
+    assert not check_image(tmp_path / "a.png").plain
+
+
 def test_cmyk_and_grey_become_rgb(tmp_path: Path):
     Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(tmp_path / "red.jpg")
     red = read_image(tmp_path / "red.jpg")[0, 0]

@@ -38,7 +38,7 @@ class ImageCheck:
     Attributes:
         digest: BLAKE2b digest of the file's bytes, 32 hexadecimal digits.
         plain: whether TensorFlow decodes it to the same picture as `read_image`, which holds
-            for 8-bit grey and RGB without EXIF rotation.
+            for 8-bit grey and RGB without transparency and EXIF rotation.
         problem: why it cannot be trained on and what to do about it; empty when it can.
     """
 
@@ -108,7 +108,12 @@ def check_image(path: str | os.PathLike) -> ImageCheck:
                 problem = f"holds {image.format} data under the suffix {suffix}; rename it"
                 return ImageCheck(digest, False, problem)
             # A GIF's grey frame may still be one of many; its first frame is what we read.
-            plain = image.mode in ("L", "RGB") and image.format != "GIF" and _upright(image)
+            plain = (
+                image.mode in ("L", "RGB")
+                and image.format != "GIF"
+                and not image.has_transparency_data
+                and _upright(image)
+            )
     except UserError as error:
         return ImageCheck(digest, False, str(error))
     return ImageCheck(digest, plain, "")
