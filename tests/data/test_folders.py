@@ -6,6 +6,7 @@ import pytest
 from conftest import save_noise
 from crackclf.data import folders
 from crackclf.data.folders import find_positive, read_folder
+from crackclf.data.images import ImageCheck
 from crackclf.errors import UserError
 
 
@@ -40,6 +41,16 @@ def test_the_second_reading_decodes_only_what_changed(make_folder, monkeypatch):
     changed = save_noise(folder / "Positive" / "001.png", seed=99, size=(50, 50))
     assert read_folder(folder)[0][3].digest != before[3].digest
     assert decoded == [changed]
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(make_folder, monkeypatch):
+    folder = make_folder({"Negative": 2, "Positive": 2})
+    denied = ImageCheck("", plain=False, problem="cannot be read: Permission denied")
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "check_image", lambda _: denied)
+        with pytest.raises(UserError, match="Permission denied"):
+            read_folder(folder)
+    assert len(read_folder(folder)[0]) == 4
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", '{"Negative/000.png": 3}'])

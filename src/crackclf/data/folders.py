@@ -166,7 +166,11 @@ def _check_all(directory: Path, paths: Sequence[Path]) -> dict[Path, ImageCheck]
             for path, check in _decode(new):
                 known[keys[path]] = (stamps[path], check)
         finally:  # An interrupted check has not been for nothing.
-            rows = {key: [stamp, *astuple(check)] for key, (stamp, check) in known.items()}
+            rows = {
+                key: [stamp, *astuple(check)]
+                for key, (stamp, check) in known.items()
+                if check.digest  # Lifting a lack of permission changes no modification time.
+            }
             write_whole(memory, json.dumps(rows))
     return {path: known[keys[path]][1] for path in paths}
 
