@@ -67,7 +67,8 @@ def predict(
                 "expected RGB images of shape (n, height, width, 3) or (height, width, 3) in "
                 f"0..255. Received: shape {images.shape}."
             )
-        return _predict([(str(i), image) for i, image in enumerate(stack)], len(stack), classifier)
+        resized = ((str(i), _resize(x, classifier.card.image_size)) for i, x in enumerate(stack))
+        return _predict(resized, len(stack), classifier)
     paths = find_images([images] if isinstance(images, str | os.PathLike) else list(images))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # A batch is decoded while the one before it is predicted; never more than two are held.
@@ -141,11 +142,7 @@ def _predict(
     batch: list[tuple[str, np.ndarray | UserError]] = []
 
     def flush() -> None:
-        pixels = [
-            _resize(image, card.image_size)
-            for _, image in batch
-            if not isinstance(image, UserError)
-        ]
+        pixels = [image for _, image in batch if not isinstance(image, UserError)]
         scores = iter(classifier.probabilities(np.stack(pixels))[:, positive] if pixels else ())
         for name, image in batch:
             if isinstance(image, UserError):
