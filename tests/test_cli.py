@@ -124,6 +124,22 @@ def test_predictions_go_on_past_a_broken_image(make_folder, saved, tmp_path, mon
     assert "1 of 5 images could not be read" in capsys.readouterr().err
 
 
+def test_the_shipped_model_answers_without_training(sample, tmp_path, monkeypatch, capsys):
+    table = tmp_path / "cracks.csv"
+    files = sorted((sample / "Positive").iterdir())[:3]
+    assert run(monkeypatch, "predict", *files, "--csv", table) == 0
+    rows = list(csv.DictReader(table.open()))
+    assert [row["file"] for row in rows] == [str(file) for file in files]
+    assert {row["label"] for row in rows} <= {"crack", "no_crack"}
+
+    assert run(monkeypatch, "evaluate", "shipped", sample, "--json", tmp_path / "a.json") == 0
+    assert json.loads((tmp_path / "a.json").read_text())["positive_class"] == "crack"
+    monkeypatch.chdir(tmp_path)  # where there is no folder of that name
+    capsys.readouterr()
+    assert run(monkeypatch, "evaluate", "./shipped", sample) == 2
+    assert "no such folder" in capsys.readouterr().err
+
+
 def test_evaluate_takes_folders_of_other_names(make_folder, saved, tmp_path, monkeypatch):
     folder = make_folder({"bad": 3, "good": 4})
     result = tmp_path / "a.json"

@@ -18,13 +18,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Tells cracked concrete from sound concrete.\n\n"
-    "\b\nA first round, nothing to download:\n"
+    "\b\nAt once, with the model that comes with it:\n"
+    "  crackclf predict photos/\n\n"
+    "\b\nA first round of training, nothing to download:\n"
     "  crackclf sample data/sample\n"
     "  crackclf train data/sample --out saved_models/first\n"
     "  crackclf evaluate saved_models/first data/sample\n"
     "  crackclf predict data/sample/Positive --model saved_models/first",
 )
 
+_MODEL = "Model folder, as `crackclf train` writes it, or the word shipped: crackclf's own model."
 _DATA = "Folder with one sub-folder of images per class, e.g. Negative/ and Positive/."
 _POSITIVE = "Class folder that holds the cracked images, when its name does not tell."
 _SKIP = "Leave out, and list, files that cannot be read, instead of stopping."
@@ -65,7 +68,10 @@ def train(
     test_split: Annotated[float, typer.Option(help="Share kept for the final test.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Of split, shuffling, augmentation, head.")] = 0,
     weights: Annotated[
-        str, typer.Option(help="Base weights: imagenet, random, or a .weights.h5 or .h5 file.")
+        str,
+        typer.Option(
+            help="Base weights: imagenet, concrete, random, or a .weights.h5 or .h5 file."
+        ),
     ] = "imagenet",
     positive: Annotated[str | None, typer.Option(help=_POSITIVE, metavar="FOLDER")] = None,
     group_by: Annotated[
@@ -115,7 +121,7 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model folder, as `crackclf train` writes it.")],
+    model: Annotated[str, typer.Argument(help=_MODEL)],
     directory: Annotated[Path, typer.Argument(help=_DATA)],
     positive: Annotated[str | None, typer.Option(help=_POSITIVE, metavar="FOLDER")] = None,
     json_file: Annotated[
@@ -130,15 +136,17 @@ def evaluate(
     \b
     Examples:
       crackclf evaluate saved_models/first data/metu
-      crackclf evaluate saved_models/first data/bridge --positive damaged --json bridge.json
+      crackclf evaluate shipped data/bridge --positive damaged --json bridge.json
     """
     from crackclf.data.files import check_result_path, write_whole
     from crackclf.inference.evaluation import evaluate_folder
-    from crackclf.models.saving import load_model
+    from crackclf.models.saving import load_model, model_folder
 
     if json_file is not None:
         check_result_path(json_file, _RESULT_HEAD)
-    report = evaluate_folder(load_model(model), directory, positive, skip_unreadable, model)
+    report = evaluate_folder(
+        load_model(model), directory, positive, skip_unreadable, model_folder(model)
+    )
     print(f"{report}\n\n{report.classification_report}")
     print(f"Confusion matrix (rows true, columns predicted: {', '.join(report.class_names)})")
     print("\n".join("  " + "".join(f"{n:>8}" for n in row) for row in report.confusion_matrix))
@@ -150,7 +158,7 @@ def evaluate(
 @app.command()
 def predict(
     paths: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
-    model: Annotated[Path, typer.Option(help="Model folder, as `crackclf train` writes it.")],
+    model: Annotated[str, typer.Option(help=_MODEL)] = "shipped",
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Also write a table there.", metavar="FILE")
     ] = None,
@@ -162,8 +170,9 @@ def predict(
 
     \b
     Examples:
-      crackclf predict wall.jpg --model saved_models/first
-      crackclf predict photos/ --model saved_models/first --csv cracks.csv
+      crackclf predict wall.jpg
+      crackclf predict photos/ --csv cracks.csv
+      crackclf predict photos/ --model saved_models/first
     """
     from crackclf.data.files import check_result_path, write_whole
     from crackclf.inference.predict import find_images

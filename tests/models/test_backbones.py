@@ -1,9 +1,13 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 from crackclf.errors import UserError
-from crackclf.models.backbones import build_backbone
+from crackclf.models import backbones
+from crackclf.models.backbones import BACKBONES, build_backbone
+from crackclf.models.saving import load_model
 
 
 def first_kernel(model: keras.Model) -> np.ndarray:
@@ -40,29 +44,31 @@ def test_random_weights_still_tell_images_apart():
     assert features.std(axis=0).mean() > 0.1
 
 
-def test_where_keras_cannot_download_one_line_says_that_the_base_is_random(monkeypatch, capsys):
+def test_where_keras_cannot_download_one_line_says_that_the_shipped_base_is_used(
+    monkeypatch, capsys
+):
     monkeypatch.delenv("CRACKCLF_WEIGHTS_DIR", raising=False)
-    build = keras.applications.MobileNetV2
 
-    def offline(weights=None, **arguments):
-        if weights == "imagenet":
-            raise Exception("URL fetch failure on https://example.org")
-        return build(weights=weights, **arguments)
+    def offline(**_):
+        raise Exception("URL fetch failure on https://example.org")
 
-    from crackclf.models import backbones
-
-    table = {
-        "mobilenetv2": backbones.Backbone(
-            offline, backbones.BACKBONES["mobilenetv2"].preprocessing, minimum_size=32
-        )
-    }
+    table = {"mobilenetv2": dataclasses.replace(BACKBONES["mobilenetv2"], application=offline)}
     monkeypatch.setattr(backbones, "BACKBONES", table)
-    _, origin = build_backbone("mobilenetv2", 32, "imagenet")
+    base, origin = build_backbone("mobilenetv2", 64, "imagenet")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert "RANDOM" in lines[0]
+    assert "trained on concrete that comes with crackclf" in lines[0]
     assert "CRACKCLF_WEIGHTS_DIR" in lines[0]
-    assert origin == "random initialisation"
+    assert origin == f"concrete, shipped with crackclf, sha256 {load_model().card.sha256}"
+    assert base.trainable_weights == []
+
+
+def test_the_concrete_base_is_the_shipped_one_at_any_size():
+    base, _ = build_backbone("mobilenetv2", 96, "concrete")
+    assert base.output_shape == (None, 3, 3, 1280)
+    shipped = load_model().model.get_layer("mobilenetv2")
+    for weights, expected in zip(base.get_weights(), shipped.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, expected)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from crackclf.errors import UserError, notice
+from crackclf.models.saving import load_model
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,9 @@ def build_backbone(
         image_size: height and width of its input in pixels.
         weights: `"imagenet"`: `<name>.weights.h5` or `<name>.h5` from the folder that the
             environment variable `CRACKCLF_WEIGHTS_DIR` names, else Keras' own cache or
-            download, else random weights, which is said in one line; a path: that weights
-            file; None: random weights.
+            download, else `"concrete"`, which is said in one line; `"concrete"`: the narrower
+            MobileNetV2, trained on concrete alone, that comes with the package; a path: that
+            weights file; None: random weights.
 
     Returns:
         The base, its layers frozen, from preprocessed images of shape (batch, image_size,
@@ -70,20 +72,22 @@ def build_backbone(
     if file is not None:
         base = _build(backbone, name, image_size, None)
         origin = _load(base, file)
+    elif weights == "concrete":
+        base, origin = _concrete(image_size)
+    elif weights is None:
+        base, origin = _build(backbone, name, image_size, None), "random initialisation"
+        _settle(base, backbone, image_size)
     else:
         try:
             base = _build(backbone, name, image_size, weights)
-            origin = "ImageNet, by Keras" if weights else "random initialisation"
+            origin = "ImageNet, by Keras"
         except Exception as error:  # get_file raises a bare Exception when it cannot download.
             notice(
-                f"ImageNet weights for {name} cannot be had here ({_first_line(error)}), so its "
-                "base stays RANDOM and accuracy will be poor; set CRACKCLF_WEIGHTS_DIR to a "
-                f"folder with {name}.weights.h5 or give weights=PATH"
+                f"ImageNet weights for {name} cannot be had here ({_first_line(error)}), so the "
+                "base is the one trained on concrete that comes with crackclf; for ImageNet's, "
+                f"set CRACKCLF_WEIGHTS_DIR to a folder with {name}.weights.h5 or give weights=PATH"
             )
-            base = _build(backbone, name, image_size, None)
-            origin = "random initialisation"
-        if origin == "random initialisation":
-            _settle(base, backbone, image_size)
+            base, origin = _concrete(image_size)
     base.trainable = False
     return base, origin
 
@@ -92,6 +96,31 @@ def _build(backbone: Backbone, name: str, image_size: int, weights: Any) -> kera
     return backbone.application(
         include_top=False, weights=weights, input_shape=(image_size, image_size, 3), name=name
     )
+
+
+def build_narrow_base(image_size: int) -> keras.Model:
+    """The architecture of the base that ships: MobileNetV2 of half width, 3 MB instead of 9.
+
+    Args:
+        image_size: height and width of its input in pixels.
+
+    Returns:
+        The base with random weights, not frozen.
+    """
+    return keras.applications.MobileNetV2(
+        include_top=False,
+        weights=None,  # pyright: ignore[reportArgumentType]
+        input_shape=(image_size, image_size, 3),
+        alpha=0.5,
+        name="mobilenetv2",
+    )
+
+
+def _concrete(image_size: int) -> tuple[keras.Model, str]:
+    shipped = load_model()
+    base = build_narrow_base(image_size)
+    base.set_weights(shipped.model.get_layer("mobilenetv2").get_weights())
+    return base, f"concrete, shipped with crackclf, sha256 {shipped.card.sha256}"
 
 
 def _load(base: keras.Model, file: Path) -> str:
@@ -122,14 +151,14 @@ def _settle(base: keras.Model, backbone: Backbone, image_size: int) -> None:
 
 
 def _weights_file(name: str, weights: str | os.PathLike | None) -> Path | None:
-    if weights is None:
+    if weights is None or weights == "concrete":
         return None
     if weights != "imagenet":
         path = Path(weights)
         if not path.is_file():
             raise UserError(
-                f"{path}: no such weights file. Expected 'imagenet', None or the path of a "
-                ".weights.h5 or .h5 file."
+                f"{path}: no such weights file. Expected 'imagenet', 'concrete', None or the path "
+                "of a .weights.h5 or .h5 file."
             )
         return path
     mirror = os.environ.get("CRACKCLF_WEIGHTS_DIR")

@@ -27,8 +27,8 @@ def build_model(
     Args:
         image_size: height and width of the input in pixels.
         backbone: a key of `crackclf.models.backbones.BACKBONES`.
-        weights: `"imagenet"`, the path of a weights file, or None for random weights; see
-            `build_backbone` for where `"imagenet"` is looked for.
+        weights: `"imagenet"`, `"concrete"` for the base that comes with the package, the path
+            of a weights file, or None for random weights; see `build_backbone`.
         augmentation: a layer from images to images; `build_augmentation()` when None.
         dropout: share of the pooled features dropped in training, from 0 to below 1.
         learning_rate: of Adam.

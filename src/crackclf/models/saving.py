@@ -18,6 +18,7 @@ from crackclf.models.card import Card
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SHIPPED = Path(__file__).parents[1] / "shipped"
 _VERSIONED = ("crackclf", "keras", "tensorflow", "numpy")
 
 
@@ -44,12 +45,23 @@ class Classifier:
             float32 of shape (batch, 2), rows summing to 1.
         """
         raw = np.asarray(self.model.predict_on_batch(images))
-        if self.card.temperature == 1:
-            return raw
-        # Softmax of logits / T equals probabilities ** (1 / T), normalised (Guo et al. 2017,
-        # arXiv:1706.04599).
-        scaled = np.clip(raw, 1e-7, 1) ** (1 / self.card.temperature)
-        return scaled / scaled.sum(axis=1, keepdims=True)
+        return raw if self.card.temperature == 1 else apply_temperature(raw, self.card.temperature)
+
+
+def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Calibrates probabilities as if the logits had been divided by a temperature.
+
+    Args:
+        probabilities: float of shape (n, 2), rows summing to 1.
+        temperature: above 0; 1 changes nothing, more makes them less certain.
+
+    Returns:
+        Likewise, rows summing to 1.
+    """
+    # Softmax of logits / T equals probabilities ** (1 / T), normalised (Guo et al. 2017,
+    # arXiv:1706.04599).
+    scaled = np.clip(probabilities, 1e-7, 1) ** (1 / temperature)
+    return scaled / scaled.sum(axis=1, keepdims=True)
 
 
 def save_model(
@@ -131,11 +143,17 @@ def check_new_folder(folder: str | os.PathLike) -> Path:
     return folder
 
 
-def load_model(folder: str | os.PathLike) -> Classifier:
+def model_folder(model: str | os.PathLike = "shipped") -> Path:
+    """The folder of a saved model; the word `shipped` means the one inside the package."""
+    return SHIPPED if model == "shipped" else Path(model)
+
+
+def load_model(folder: str | os.PathLike = "shipped") -> Classifier:
     """Loads a saved model after checking that it is whole.
 
     Args:
-        folder: a folder written by `save_model`.
+        folder: a folder written by `save_model`, or the word `shipped` for the model that comes
+            with the package (a folder of that name is `./shipped`).
 
     Returns:
         A `Classifier`.
@@ -151,7 +169,7 @@ def load_model(folder: str | os.PathLike) -> Classifier:
     print(classifier.card.class_names)
     ```
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
     path = folder / "model.keras"
     if not path.is_file() or not (folder / "card.json").is_file():
         found = "no such folder" if not folder.exists() else "is not a saved model"

@@ -1,0 +1,48 @@
+"""Probabilities that mean what they say, and the threshold that goes with them."""
+
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import roc_curve
+
+from crackclf.models.saving import apply_temperature
+
+
+def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Finds the temperature at which validation probabilities fit the labels best.
+
+    Args:
+        labels: int of shape (n,), class indices.
+        probabilities: float of shape (n, 2), rows summing to 1.
+
+    Returns:
+        The temperature, between 0.1 and 10, of the smallest cross-entropy (Guo et al. 2017,
+        arXiv:1706.04599).
+    """
+
+    def loss(log_temperature: float) -> float:
+        scaled = apply_temperature(probabilities, np.exp(log_temperature))
+        return -np.log(scaled[np.arange(len(labels)), labels]).mean()
+
+    found: Any = minimize_scalar(loss, bounds=np.log((0.1, 10)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def choose_threshold(is_positive: np.ndarray, scores: np.ndarray) -> float:
+    """Finds the threshold of the best balanced accuracy on validation data.
+
+    Args:
+        is_positive: bool of shape (n,), both values present.
+        scores: float of shape (n,), probability of the positive class.
+
+    Returns:
+        The threshold; in the middle between two scores, and in the middle of the range where
+        several are as good.
+    """
+    false_positives, true_positives, cuts = roc_curve(is_positive, scores, drop_intermediate=False)
+    gain = true_positives - false_positives
+    best = np.flatnonzero(gain == gain.max())
+    at = best[len(best) // 2]
+    below = cuts[at + 1] if at + 1 < len(cuts) else 0.0
+    return float((min(cuts[at], 1.0) + below) / 2)

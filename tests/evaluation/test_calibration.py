@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+
+from crackclf.evaluation.calibration import choose_threshold, fit_temperature
+from crackclf.models.saving import apply_temperature
+
+
+def test_the_temperature_undoes_overconfidence():
+    rng = np.random.default_rng(0)
+    honest = rng.uniform(0.05, 0.95, 4000)
+    labels = (rng.uniform(size=4000) < honest).astype(int)
+    honest = np.stack([1 - honest, honest], axis=1)
+    overconfident = apply_temperature(honest, 1 / 3)
+    temperature = fit_temperature(labels, overconfident)
+    assert temperature == pytest.approx(3, rel=0.1)
+    np.testing.assert_allclose(apply_temperature(overconfident, 3), honest, atol=0.01)
+
+
+def test_the_threshold_is_where_balanced_accuracy_is_best():
+    cracked = np.array([False] * 6 + [True] * 4)
+    scores = np.array([0.1, 0.15, 0.2, 0.22, 0.25, 0.7, 0.35, 0.6, 0.8, 0.9])
+    assert choose_threshold(cracked, scores) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("scores", [[0.1, 0.2, 0.8, 0.9], [0.5, 0.5, 0.5, 0.5]])
+def test_the_threshold_is_always_a_probability(scores):
+    assert 0 <= choose_threshold(np.array([False, False, True, True]), np.array(scores)) <= 1

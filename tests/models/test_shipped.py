@@ -1,0 +1,88 @@
+import csv
+import re
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from crackclf.data.folders import read_folder
+from crackclf.data.images import read_image
+from crackclf.inference.evaluation import evaluate_folder
+from crackclf.inference.predict import predict
+from crackclf.models.saving import SHIPPED, load_model, model_folder
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_model()
+
+
+def test_the_word_shipped_means_the_model_in_the_package():
+    assert model_folder("shipped") == SHIPPED
+    assert model_folder("./shipped") != SHIPPED
+
+
+def test_it_is_small():
+    assert (SHIPPED / "model.keras").stat().st_size <= 4_000_000
+
+
+def test_it_tells_cracks_on_drawings_it_never_saw(shipped, sample):
+    assert evaluate_folder(shipped, sample).balanced_accuracy > 0.85
+
+
+def test_its_answer_changes_little_when_a_picture_is_turned_or_mirrored(shipped, sample):
+    images = [read_image(path) for path in sorted((sample / "Positive").iterdir())[:8]]
+    upright, turned, mirrored = (
+        np.array([p.probability for p in predict(np.stack(batch), shipped)])
+        for batch in (images, [x[::-1] for x in images], [x[:, ::-1] for x in images])
+    )
+    assert np.abs(upright - turned).mean() < 0.15
+    assert np.abs(upright - mirrored).mean() < 0.15
+
+
+def test_the_card_and_its_markdown_say_the_same(shipped):
+    text = (SHIPPED / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert shipped.card.sha256 in text
+    assert "CC BY 4.0" in text
+    assert "must not be used for" in text
+    for name, report in shipped.card.metrics.items():
+        assert f"{report['auroc']:.4f}" in text, name
+        for wrong in report["misclassified"][:3]:
+            assert name == "sample" or wrong["file"] in text
+    assert re.search(r"\| baseline \|", text)
+
+
+def test_no_photo_is_on_both_sides_of_its_split():
+    sides: dict[str, set[str]] = {}
+    with (SHIPPED / "split.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            photo = re.search(r"sdnet/\w_(\d+)-", row["file"])
+            key = photo[0] if photo else row["digest"]
+            sides.setdefault(key, set()).add(row["subset"])
+    assert len(sides) > 5000
+    assert all(len(subsets) == 1 for subsets in sides.values())
+
+
+@pytest.mark.real_data
+def test_it_works_on_photos_it_never_saw(shipped, real_data):
+    with (SHIPPED / "split.csv").open(newline="", encoding="utf-8") as file:
+        unseen = {row["digest"] for row in csv.DictReader(file) if row["subset"] == "test"}
+    images, folders, _ = read_folder(real_data / "sdnet2018")
+    images = [image for image in images if image.digest in unseen]
+    assert len(images) > 700
+    predictions = predict([image.path for image in images], shipped)
+    cracked = [folders[image.label] == "crack" for image in images]
+    recorded = shipped.card.metrics["sdnet"]["auroc"]
+    scores = [p.probability for p in predictions]
+    assert roc_auc_score(cracked, scores) == pytest.approx(recorded, abs=0.005)
+
+
+@pytest.mark.real_data
+def test_it_says_when_it_is_measured_on_what_it_learnt_from(shipped, real_data, tmp_path, capsys):
+    for name in ("crack", "no_crack"):
+        (tmp_path / name).mkdir()
+        for file in sorted((real_data / "sdnet2018" / name).iterdir())[:12]:
+            shutil.copy(file, tmp_path / name)
+    evaluate_folder(shipped, tmp_path, model_folder=SHIPPED)
+    assert "in this model's training or validation set" in capsys.readouterr().err

@@ -1,0 +1,78 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crackclf.errors import UserError
+from crackclf.models.saving import load_model
+from crackclf.training import distillation
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+@pytest.fixture
+def recipe(monkeypatch, weights_folder):
+    """The recipe on pictures of 32 pixels and for a handful of steps."""
+    monkeypatch.syspath_prepend(str(RECIPES))
+    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", str(weights_folder))
+    import concrete
+
+    monkeypatch.setattr(concrete, "IMAGE_SIZE", 32)
+    monkeypatch.setattr(concrete, "SHIPPED_SIZE", 64)
+    monkeypatch.setattr(concrete, "SAMPLE", 40)
+    monkeypatch.setattr(distillation, "TEACHER_SIZE", 32)
+    yield concrete
+    for name in ("concrete", "card"):
+        del sys.modules[name]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    rng = np.random.default_rng(0)
+
+    def save(path: Path, pixels: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+    for i in range(12):
+        for name in ("Negative", "Positive"):
+            save(tmp_path / "metu" / name / f"{i}.png", rng.integers(0, 256, (32, 32, 3), np.uint8))
+        for name in ("crack", "no_crack"):
+            pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+            save(tmp_path / "sdnet" / name / f"D_{i}-{name}.png", pixels)
+        mask = np.zeros((64, 64), np.uint8)
+        mask[:32, :32] = 255
+        save(tmp_path / "uav" / "masks" / f"{i}.png", mask)
+        save(tmp_path / "uav" / "images" / f"{i}.png", rng.integers(0, 256, (64, 64, 3), np.uint8))
+    return {name: tmp_path / name for name in ("metu", "sdnet", "uav")}
+
+
+def test_one_command_makes_a_model_and_its_card(recipe, folders, tmp_path):
+    recipe.main(tmp_path / "out", **folders, scale=0.002)
+    made = load_model(tmp_path / "out" / "shipped")
+    text = (tmp_path / "out" / "shipped" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "$" not in text
+    assert made.card.sha256 in text
+    for row in ("METU", "SDNET2018, unseen photos", "drone photos", "drawn sample"):
+        assert text.count(f"| {row} | ") == 4  # Its counts, and three models' figures.
+    assert set(made.card.metrics) == {"metu", "sdnet", "uav", "sample"}
+    assert str(tmp_path) not in (tmp_path / "out" / "shipped" / "card.json").read_text()
+    assert str(tmp_path) not in (tmp_path / "out" / "shipped" / "split.csv").read_text()
+
+    with pytest.raises(UserError, match="overwrites no model"):
+        recipe.main(tmp_path / "out", **folders, scale=0.002)
+
+
+def test_without_imagenet_weights_no_teacher_is_made(recipe, folders, tmp_path, monkeypatch):
+    from crackclf.models import backbones
+
+    monkeypatch.delenv("CRACKCLF_WEIGHTS_DIR")
+    monkeypatch.setattr(backbones, "_build", _offline)
+    with pytest.raises(UserError, match="starts from ImageNet weights"):
+        recipe.main(tmp_path / "out", **folders, scale=0.002)
+
+
+def _offline(*_):
+    raise Exception("URL fetch failure")
