@@ -134,7 +134,7 @@ def train_teacher(out: Path, sets: dict[str, Datasets], seed: int, n: int) -> ke
         return read.map(lambda view, index: (view, labels[index]))
 
     return distillation.fit_resumable(
-        lambda: distillation.build_teacher("imagenet", n // 16),
+        lambda: distillation.build_teacher("imagenet", n // distillation.BATCH_SIZE),
         views,
         n,
         epochs=6,
@@ -167,7 +167,7 @@ def train_student(
     keras.utils.set_random_seed(seed)
     schedule = rows[draw_schedule([len(rows)], [1.0], n, seed + 2)]
     return distillation.fit_resumable(
-        lambda: distillation.build_student(IMAGE_SIZE, n // 16),
+        lambda: distillation.build_student(IMAGE_SIZE, n // distillation.BATCH_SIZE),
         lambda start: distillation.read_labelled(stored, labels, schedule, seed + 2, start),
         n,
         epochs=10,

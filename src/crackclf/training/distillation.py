@@ -15,7 +15,7 @@ from crackclf.errors import UserError
 from crackclf.models.backbones import BACKBONES, build_backbone, build_narrow_base
 
 TEACHER_SIZE = 192
-_BATCH = 16  # Small batches stay in the processor's cache: faster than 64 on two cores.
+BATCH_SIZE = 16  # Small batches stay in the processor's cache: faster than 64 on two cores.
 
 
 def build_teacher(weights: str | os.PathLike, steps: int) -> keras.Model:
@@ -137,9 +137,9 @@ def fit_resumable(
         model: keras.Model = keras.saving.load_model(checkpoint)  # type: ignore[assignment]
     else:
         model = build()
-    done, per_epoch = int(model.optimizer.iterations), n // _BATCH // epochs
+    done, per_epoch = int(model.optimizer.iterations), n // BATCH_SIZE // epochs
     if done < per_epoch * epochs:
-        batches = views(done * _BATCH).batch(_BATCH, drop_remainder=True)
+        batches = views(done * BATCH_SIZE).batch(BATCH_SIZE, drop_remainder=True)
         model.fit(
             batches.prefetch(2),
             initial_epoch=done // per_epoch,
@@ -199,7 +199,7 @@ def label_views(
         pooling = teacher.layers[-3]  # Then dropout and the head.
         both = keras.Model(teacher.input, [teacher.output, pooling.input])
         with tqdm(total=n, desc="Asking the teacher", unit=" views") as bar:
-            for batch, _ in views.batch(_BATCH).prefetch(2):
+            for batch, _ in views.batch(BATCH_SIZE).prefetch(2):
                 at = np.s_[bar.n : bar.n + len(batch)]
                 probabilities, features = both.predict_on_batch(batch)
                 images = tf.round(tf.image.resize(batch, (image_size, image_size)))
