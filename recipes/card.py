@@ -14,10 +14,13 @@ from crackclf.data.splits import SUBSETS
 from crackclf.evaluation.metrics import Report
 from crackclf.models.saving import Classifier
 
+DRAWS = 1000  # Of photos, for an interval.
 TITLES = {
     "metu": "METU",
     "sdnet": "SDNET2018, unseen photos",
     "uav": "drone photos",
+    "uav-9": "drone photos, cut in 9",
+    "uav-16": "drone photos, cut in 16",
     "sample": "drawn sample",
 }
 
@@ -29,7 +32,7 @@ def photo_intervals(
     rng = np.random.default_rng(0)
     patches = [np.flatnonzero(photos == photo) for photo in np.unique(photos)]
     drawn = {"auroc": [], "balanced_accuracy": []}
-    for _ in range(1000):
+    for _ in range(DRAWS):
         at = np.concatenate([patches[i] for i in rng.integers(0, len(patches), len(patches))])
         if len(set(cracked[at])) == 2:
             drawn["auroc"].append(roc_auc_score(cracked[at], scores[at]))
@@ -71,6 +74,7 @@ def wilson(right: int, n: int) -> str:
 def describe(
     saved: Classifier,
     table: str,
+    unseen: str,
     reports: dict[str, tuple[Report, dict]],
     sets: dict[str, Datasets],
 ) -> str:
@@ -90,6 +94,7 @@ def describe(
     template = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
     return string.Template(template).substitute(
         table=table,
+        unseen=unseen.strip(),
         image_size=saved.card.image_size,
         counts="\n".join(counts),
         failures="\n".join(failures),

@@ -1,19 +1,21 @@
 """Trains the model that ships with crackclf, from folders of real patches and a drawn sample.
 
-    python recipes/concrete.py OUT --metu DIR --sdnet DIR --uav DIR
     python recipes/concrete.py OUT --metu DIR --sdnet DIR --uav DIR --leave-out uav
+    python recipes/concrete.py OUT --metu DIR --sdnet DIR --uav DIR
 
-A teacher (ImageNet MobileNetV2) is fine-tuned, looks at stored views of the images, and a
-narrower MobileNetV2 learns from it and from the labels, all of its layers from scratch. Broken
-off and started again, it goes on. OUT/shipped is then the model folder with its card; the second
-command leaves the drone photos out of everything and measures on them, sharing the teacher, which
-never sees them. The baseline stands in both cards.
+A teacher (ImageNet MobileNetV2) is fine-tuned and looks at stored views of the images, and a
+narrower MobileNetV2 learns from it and from the labels, all of its layers from scratch. Drone
+photos come in at its last stage only; the first command leaves them out there, too, and measures
+on them. The second makes OUT/shipped, the model folder, whose card states both and the baseline.
+Broken off and started again, either goes on. It takes the extra `torch`.
 """
 
 import dataclasses
 import json
 import re
+import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -46,14 +48,20 @@ from crackclf.training.fit import train
 from crackclf.training.views import draw_schedule, read_views
 
 IMAGE_SIZE = 160
-SHIPPED_SIZE = 192  # By the validation photos of SDNET2018, among 160, 176, 192 and 224.
+SHIPPED_SIZE = 192  # By the validation photos of SDNET2018, among 160, 192 and 224.
 CLASS_NAMES = ("crack", "no_crack")
 # By which part of a file's name a photo's patches are held together.
-PHOTO = {"metu": None, "sdnet": r"_(\d+)-", "uav": r"(.+)-\d+-\d+", "sample": None}
-TEACHER_SHARE = {"metu": 0.35, "sdnet": 0.55, "sample": 0.10}
+PHOTO = {"metu": None, "sdnet": r"_(\d+)-", "sample": None}
+PHOTO |= dict.fromkeys(("uav", "uav-9", "uav-16"), r"(.+)-\d+-\d+")
+TEACHER_SHARE = {"metu": 0.42, "sdnet": 0.50, "sample": 0.08}
 STUDENT_SHARE = {"metu": 0.30, "sdnet": 0.53, "uav": 0.05, "sample": 0.12}
 SAMPLE = 3000
-TEACHER_VIEWS, STORED_VIEWS, LESSONS = 48_000, 40_000, 160_000
+TEACHER_VIEWS, STORED_VIEWS = 72_000, 32_000
+BATCH_SIZE = 32
+# Of the student: highest learning rate, and number of batches by the size in pixels at which it
+# sees them, those of 96 pixels being crops.
+TRUNK = (2e-3, {96: 3000, 160: 12_000})
+LAST_STAGE = (5e-4, {160: 1000})
 
 
 def main(
@@ -68,32 +76,45 @@ def main(
     """Trains the model that ships with crackclf."""
     if leave_out not in ("", "uav"):
         raise UserError(f"--leave-out must be uav or absent. Received: {leave_out}.")
-    name = f"shipped-without-{leave_out}" if leave_out else "shipped"
-    folder = check_new_folder(out / name)
+    if find_spec("torchvision") is None:
+        raise UserError("the student is taught in PyTorch: pip install 'crackclf[torch]'")
+    if not leave_out and not (out / "unseen.md").exists():
+        raise UserError(
+            f"{out}: the card also states what a model that never saw the drone photos makes of "
+            "them. Run the same with --leave-out uav first; most of the training serves both."
+        )
+    folder = check_new_folder(out / ("shipped-without-uav" if leave_out else "shipped"))
     out.mkdir(parents=True, exist_ok=True)
     check_same_run(out / "run.json", metu, sdnet, uav, seed, scale)
-    if not (out / "uav").exists():
-        cut_patches(uav / "images", uav / "masks", out / "uav", grid=2)
+    grids = {"uav": 2} | ({"uav-9": 3, "uav-16": 4} if leave_out else {})
+    for name, grid in grids.items():
+        if not (out / name).exists():
+            cut_patches(uav / "images", uav / "masks", out / name, grid)
     if not (out / "sample").exists():
         write_sample(out / "sample", SAMPLE, seed=7 + seed)
-    folders = {"metu": metu, "sdnet": sdnet, "uav": out / "uav", "sample": out / "sample"}
+    folders = {"metu": metu, "sdnet": sdnet, "sample": out / "sample"}
+    folders |= {name: out / name for name in grids}
     sets = {
-        name: load_datasets(folder, IMAGE_SIZE, 32, 0.1, 0.2, seed, PHOTO[name])
-        for name, folder in folders.items()
+        name: load_datasets(images, IMAGE_SIZE, 32, 0.1, 0.2, seed, PHOTO[name])
+        for name, images in folders.items()
     }
     for key, data in sets.items():
         notice(f"{key}: {data.counts}")
 
     teacher = train_teacher(out, sets, seed, int(TEACHER_VIEWS * scale))
-    stored, of_set, labels = store_views(out, sets, teacher, seed, int(STORED_VIEWS * scale))
-    rows = np.flatnonzero(of_set != leave_out)
-    student = train_student(
-        out / f"{name}.student.keras", stored, labels, rows, seed, int(LESSONS * scale)
-    )
+    of_set, is_cracked = store_views(out, sets, teacher, seed, int(STORED_VIEWS * scale))
+    rows = np.flatnonzero(of_set != "uav")
+    trunk = train_student(out, "trunk", is_cracked, rows, TRUNK, seed + 2, scale)
+    if not leave_out:
+        rows = np.arange(len(of_set))
+    last = folder.name.replace("shipped", "student")
+    student = train_student(out, last, is_cracked, rows, LAST_STAGE, seed + 3, scale, trunk)
     baseline = train_baseline(out / "baseline", metu, seed)
 
-    model = distillation.mirror_average(student, SHIPPED_SIZE)
-    classifier = calibrate(model, {k: v for k, v in sets.items() if k != leave_out})
+    model = distillation.mirror_average(
+        list(np.load(student.with_suffix(".npz")).values()), SHIPPED_SIZE
+    )
+    classifier = calibrate(model, sets)
     reports = {
         "shipped": measure(classifier, sets, leave_out),
         "teacher": measure(
@@ -107,8 +128,12 @@ def main(
         data_fingerprint="".join(data.fingerprint[:16] for data in sets.values()),
         metrics={name: report.to_dict() for name, (report, _) in reports["shipped"].items()},
     )
+    if leave_out:
+        unseen = "\n".join(line for line in table.splitlines() if line.startswith("| drone"))
+        (out / "unseen.md").write_text(unseen + "\n", encoding="utf-8")
     saved = save_model(model, folder, card, files={"split.csv": split_table(sets, leave_out)})
-    text = describe(saved, table, reports["shipped"], sets)
+    unseen = (out / "unseen.md").read_text(encoding="utf-8")
+    text = describe(saved, table, unseen, reports["shipped"], sets)
     (folder / "MODEL_CARD.md").write_text(text, encoding="utf-8")
     print(f"{table}\n\nSaved in {folder}")
 
@@ -144,35 +169,50 @@ def train_teacher(out: Path, sets: dict[str, Datasets], seed: int, n: int) -> ke
 
 def store_views(
     out: Path, sets: dict[str, Datasets], teacher: keras.Model, seed: int, n: int
-) -> tuple[distillation.LabelledViews, np.ndarray, np.ndarray]:
-    """The stored views, the set that each comes from and its one-hot label."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stores views with the teacher's answers; from which set each is, and whether cracked."""
     files = [file for name in STUDENT_SHARE for file in sets[name].files["train"]]
     sizes = [len(sets[name].files["train"]) for name in STUDENT_SHARE]
     schedule = draw_schedule(sizes, list(STUDENT_SHARE.values()), n, seed + 1)
     views = read_views(files, schedule, distillation.TEACHER_SIZE, seed + 1, start=0)
-    stored = distillation.label_views(teacher, views, n, IMAGE_SIZE, out / "views")
+    distillation.label_views(teacher, views, n, out / "views")
     labels = np.concatenate([one_hot(sets[name], "train") for name in STUDENT_SHARE])
-    return stored, np.repeat(list(STUDENT_SHARE), sizes)[schedule], labels[schedule]
+    return np.repeat(list(STUDENT_SHARE), sizes)[schedule], labels[schedule][:, 0] == 1
 
 
 def train_student(
-    checkpoint: Path,
-    stored: distillation.LabelledViews,
-    labels: np.ndarray,
+    out: Path,
+    name: str,
+    is_cracked: np.ndarray,
     rows: np.ndarray,
+    plan: tuple[float, dict[int, int]],
     seed: int,
-    n: int,
-) -> keras.Model:
-    """The student, from the stored views in the given rows."""
-    keras.utils.set_random_seed(seed)
-    schedule = rows[draw_schedule([len(rows)], [1.0], n, seed + 2)]
-    return distillation.fit_resumable(
-        lambda: distillation.build_student(IMAGE_SIZE, n // distillation.BATCH_SIZE),
-        lambda start: distillation.read_labelled(stored, labels, schedule, seed + 2, start),
-        n,
-        epochs=10,
-        checkpoint=checkpoint,
+    scale: float,
+    start: Path | None = None,
+) -> Path:
+    """Teaches the student the stored views in the given rows; its checkpoint."""
+    learning_rate, batches = plan
+    sizes = np.repeat(list(batches), [max(1, int(n * scale)) for n in batches.values()])
+    schedule = rows[draw_schedule([len(rows)], [1.0], len(sizes) * BATCH_SIZE, seed)]
+    lessons, checkpoint = out / f"{name}.lessons.npz", out / f"{name}.pt"
+    np.savez(
+        lessons,
+        is_cracked=is_cracked,
+        schedule=schedule.reshape(-1, BATCH_SIZE),
+        sizes=sizes,
+        seed=seed,
     )
+    teach(out / "views", lessons, checkpoint, learning_rate, start)
+    return checkpoint
+
+
+def teach(
+    views: Path, lessons: Path, checkpoint: Path, learning_rate: float, start: Path | None
+) -> None:
+    """Runs `crackclf.training.student`."""
+    command = [sys.executable, "-m", "crackclf.training.student", views, lessons, checkpoint]
+    command += ["--learning-rate", str(learning_rate)]
+    subprocess.run(command + (["--start", start] if start else []), check=True)
 
 
 def train_baseline(folder: Path, metu: Path, seed: int) -> Classifier:
@@ -195,19 +235,21 @@ def train_baseline(folder: Path, metu: Path, seed: int) -> Classifier:
 
 
 def calibrate(model: keras.Model, sets: dict[str, Datasets]) -> Classifier:
-    """Adds temperature and threshold, chosen on the validation images of the hard sets.
+    """Adds temperature and threshold, chosen on validation images.
 
-    METU's are told apart almost without error whatever the threshold, and would only say that
-    the model may be certain.
+    The temperature by SDNET2018 alone: METU, told apart almost without error, would only say that
+    the model may be certain. The threshold by both, for it must not pay for one with the other.
     """
-    hard = [sets[name] for name in ("sdnet", "uav") if name in sets]
-    files = [file for data in hard for file in data.files["validation"]]
-    labels = np.concatenate([one_hot(data, "validation") for data in hard]).argmax(axis=1)
+    names = ("metu", "sdnet")
+    files = [file for name in names for file in sets[name].files["validation"]]
+    labels = np.concatenate([one_hot(sets[name], "validation") for name in names]).argmax(axis=1)
+    of_set = np.repeat(names, [len(sets[name].files["validation"]) for name in names])
     scores = crack_scores(Classifier(model, blank_card(SHIPPED_SIZE)), files)
     probabilities = np.stack([scores, 1 - scores], axis=1)
-    temperature = fit_temperature(labels, probabilities)
+    hard = of_set == "sdnet"
+    temperature = fit_temperature(labels[hard], probabilities[hard])
     scaled = apply_temperature(probabilities, temperature)
-    threshold = choose_threshold(labels == 0, scaled[:, 0])
+    threshold = choose_threshold(labels == 0, scaled[:, 0], of_set)
     card = dataclasses.replace(
         blank_card(SHIPPED_SIZE), temperature=temperature, threshold=threshold
     )
@@ -220,7 +262,7 @@ def measure(
     """Reports by set, on its test images or, of a set left out, on all, with intervals."""
     reports = {}
     for name, data in sets.items():
-        subsets = SUBSETS if name == leave_out else ("test",)
+        subsets = SUBSETS if leave_out and name.startswith("uav") else ("test",)
         files = [file for subset in subsets for file in data.files[subset]]
         labels = np.concatenate([one_hot(data, subset) for subset in subsets]).argmax(axis=1)
         scores = crack_scores(classifier, files)

@@ -29,20 +29,24 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-def choose_threshold(is_positive: np.ndarray, scores: np.ndarray) -> float:
-    """Finds the threshold of the best balanced accuracy on validation data.
+def choose_threshold(is_positive: np.ndarray, scores: np.ndarray, of_set: np.ndarray) -> float:
+    """Finds the threshold of the best balanced accuracy on validation data, mean over the sets.
 
     Args:
-        is_positive: bool of shape (n,), both values present.
+        is_positive: bool of shape (n,), both values present in every set.
         scores: float of shape (n,), probability of the positive class.
+        of_set: of shape (n,), which set an image is from; each counts the same however large.
 
     Returns:
         The threshold; in the middle between two scores, and in the middle of the range where
         several are as good.
     """
-    false_positives, true_positives, cuts = roc_curve(is_positive, scores, drop_intermediate=False)
+    group = np.unique(np.stack([is_positive, of_set.astype(str)]), axis=1, return_inverse=True)[1]
+    false_positives, true_positives, cuts = roc_curve(
+        is_positive, scores, sample_weight=1 / np.bincount(group)[group], drop_intermediate=False
+    )
     gain = true_positives - false_positives
-    best = np.flatnonzero(gain == gain.max())
+    best = np.flatnonzero(np.isclose(gain, gain.max()))
     at = best[len(best) // 2]
     below = cuts[at + 1] if at + 1 < len(cuts) else 0.0
     return float((min(cuts[at], 1.0) + below) / 2)

@@ -1,8 +1,7 @@
 """A small network learns from a large one: the recipe of the model that ships."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,50 +54,20 @@ def build_teacher(weights: str | os.PathLike, steps: int) -> keras.Model:
     return teacher
 
 
-def build_student(image_size: int, steps: int) -> keras.Model:
-    """A MobileNetV2 of random weights with two outputs: probabilities and feature map.
-
-    Args:
-        image_size: height and width of its input in pixels.
-        steps: of the whole training, for the learning rate's schedule.
-
-    Returns:
-        A compiled model from images in 0..255 to `probabilities` of shape (batch, 2) and
-        `features` of shape (batch, height, width, 1280).
-    """
-    base = build_narrow_base(image_size)
-    for layer in base.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.99  # Keras' 0.999 is for runs of a million steps.
-    inputs = keras.Input((image_size, image_size, 3), name="image")
-    features = base(BACKBONES["mobilenetv2"].preprocessing()(inputs))
-    x = keras.layers.GlobalAveragePooling2D(name="pooling")(features)
-    probabilities = keras.layers.Dense(2, activation="softmax", name="probabilities")(x)
-    student = keras.Model(
-        inputs, {"probabilities": probabilities, "features": features}, name="student"
-    )
-    student.compile(
-        keras.optimizers.AdamW(_cosine(1.5e-3, steps), weight_decay=0.02),
-        loss={"probabilities": "categorical_crossentropy", "features": "mean_squared_error"},
-        loss_weights={"probabilities": 1.0, "features": 2.0},
-        metrics={"probabilities": ["accuracy"]},
-    )
-    return student
-
-
-def mirror_average(student: keras.Model, image_size: int) -> keras.Model:
+def mirror_average(weights: Sequence[np.ndarray], image_size: int) -> keras.Model:
     """The student as it ships: it looks at an image and three mirrored ones and takes the mean.
 
     Args:
-        student: from `build_student`.
-        image_size: height and width of the new model's input in pixels; need not be that of
-            the training.
+        weights: of the narrow base and of the head behind it, in Keras' order, as
+            `crackclf.training.student` writes them.
+        image_size: height and width of the model's input in pixels; need not be that of the
+            training.
 
     Returns:
         A model from images in 0..255 to probabilities of shape (batch, 2).
     """
     base = build_narrow_base(image_size)
-    base.set_weights(student.get_layer("mobilenetv2").get_weights())
+    base.set_weights(weights[:-2])
     pooling = keras.layers.GlobalAveragePooling2D(name="pooling")
     head = keras.layers.Dense(2, activation="softmax", name="probabilities")
     inputs = keras.Input((image_size, image_size, 3), name="image")
@@ -110,7 +79,7 @@ def mirror_average(student: keras.Model, image_size: int) -> keras.Model:
         keras.ops.transpose(upright, (0, 2, 1, 3)),
     ]
     answers = [head(pooling(base(view))) for view in views]
-    head.set_weights(student.get_layer("probabilities").get_weights())
+    head.set_weights(weights[-2:])
     return keras.Model(inputs, keras.layers.Average(name="mean")(answers), name="crackclf")
 
 
@@ -152,106 +121,47 @@ def fit_resumable(
     return model
 
 
-@dataclass(frozen=True)
-class LabelledViews:
-    """Views of images with what the teacher says of them, memory-mapped.
-
-    Attributes:
-        images: uint8 of shape (n, image_size, image_size, 3).
-        probabilities: the teacher's, float32 of shape (n, 2).
-        features: its feature maps, float16 of shape (n, side, side, 1280), the side being that
-            of the student's own map.
-    """
-
-    images: np.ndarray
-    probabilities: np.ndarray
-    features: np.ndarray
-
-
-def label_views(
-    teacher: keras.Model, views: tf.data.Dataset, n: int, image_size: int, folder: Path
-) -> LabelledViews:
+def label_views(teacher: keras.Model, views: tf.data.Dataset, n: int, folder: Path) -> None:
     """Lets the teacher see each view once and stores what it says.
+
+    The folder then holds `images.npy`, uint8 of shape (n, `TEACHER_SIZE`, `TEACHER_SIZE`, 3);
+    `features.npy`, the teacher's feature maps, float16 of shape (n, side, side, 1280); and
+    `logits.npy`, what its head says of each cell of that map alone, float32 of shape (n, side,
+    side, 2): their mean is what it says of the view.
 
     Args:
         teacher: from `build_teacher`.
-        views: n views of `TEACHER_SIZE`, from `read_views`.
+        views: n views of the size of its input, from `read_views`.
         n: their number.
-        image_size: height and width of the student's input in pixels.
-        folder: where the arrays go; complete ones are used again.
-
-    Returns:
-        The stored views.
+        folder: where the arrays go; complete ones are left as they are.
     """
-    side = -(-image_size // 32)
+    if folder.exists():
+        return
+    size, side = teacher.input_shape[1], teacher.input_shape[1] // 32
     shapes = {
-        "images": ((n, image_size, image_size, 3), np.uint8),
-        "probabilities": ((n, 2), np.float32),
+        "images": ((n, size, size, 3), np.uint8),
         "features": ((n, side, side, 1280), np.float16),
+        "logits": ((n, side, side, 2), np.float32),
     }
-    if not folder.exists():
-        building = folder.with_name(f"{folder.name}.tmp")
-        building.mkdir(parents=True, exist_ok=True)
-        arrays = {
-            name: np.lib.format.open_memmap(building / f"{name}.npy", "w+", dtype, shape)
-            for name, (shape, dtype) in shapes.items()
-        }
-        pooling = teacher.layers[-3]  # Then dropout and the head.
-        both = keras.Model(teacher.input, [teacher.output, pooling.input])
-        with tqdm(total=n, desc="Asking the teacher", unit=" views") as bar:
-            for batch, _ in views.batch(BATCH_SIZE).prefetch(2):
-                at = np.s_[bar.n : bar.n + len(batch)]
-                probabilities, features = both.predict_on_batch(batch)
-                images = tf.round(tf.image.resize(batch, (image_size, image_size)))
-                arrays["images"][at] = images.numpy()
-                arrays["probabilities"][at] = probabilities
-                arrays["features"][at] = tf.image.resize(features, (side, side)).numpy()
-                bar.update(len(batch))
-        for array in arrays.values():
-            array.flush()
-        building.rename(folder)
-    return LabelledViews(
-        **{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes}
-    )
-
-
-def read_labelled(
-    views: LabelledViews, labels: np.ndarray, schedule: np.ndarray, seed: int, start: int
-) -> tf.data.Dataset:
-    """The student's lessons: stored views, turned and mirrored anew each time.
-
-    Args:
-        views: from `label_views`.
-        labels: float32 of shape (n, 2), one-hot, the true class of each view's image.
-        schedule: int array: the number of the view of each lesson.
-        seed: of the turning.
-        start: number of lessons to pass over.
-
-    Returns:
-        A data set of (image, {"probabilities", "features"}) as `build_student` takes them. The
-        probabilities are the teacher's for 70 %, which knows what a crop still shows, and the
-        label's for 30 %.
-    """
-    bits = np.random.default_rng(seed).integers(0, 2, (len(schedule), 3))
-    goal = 0.7 * views.probabilities + 0.3 * labels
-
-    def read(number: np.ndarray) -> tuple[np.ndarray, ...]:
-        index, (flip, mirror, turn) = schedule[number], bits[number]
-        axes = (1, 0, 2) if turn else (0, 1, 2)
-        image, features = (
-            array[index][:: 1 - 2 * flip, :: 1 - 2 * mirror].transpose(axes).astype(np.float32)
-            for array in (views.images, views.features)
-        )
-        return image, goal[index].astype(np.float32), features
-
-    def lesson(number: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        image, probabilities, features = tf.numpy_function(read, [number], [tf.float32] * 3)
-        image.set_shape(views.images.shape[1:])
-        probabilities.set_shape((2,))
-        features.set_shape(views.features.shape[1:])
-        return image, {"probabilities": probabilities, "features": features}
-
-    return tf.data.Dataset.range(start, len(schedule)).map(lesson, tf.data.AUTOTUNE)
+    building = folder.with_name(f"{folder.name}.tmp")
+    building.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        name: np.lib.format.open_memmap(building / f"{name}.npy", "w+", dtype, shape)
+        for name, (shape, dtype) in shapes.items()
+    }
+    *_, pooling, _, head = teacher.layers
+    look = keras.Model(teacher.input, pooling.input)
+    kernel, bias = head.get_weights()
+    with tqdm(total=n, desc="Asking the teacher", unit=" views") as bar:
+        for batch, _ in views.batch(BATCH_SIZE).prefetch(2):
+            at = np.s_[bar.n : bar.n + len(batch)]
+            arrays["images"][at] = images = np.round(batch.numpy())
+            arrays["features"][at] = features = look.predict_on_batch(images)
+            arrays["logits"][at] = features @ kernel + bias
+            bar.update(len(batch))
+    for array in arrays.values():
+        array.flush()
+    building.rename(folder)
 
 
 class _SaveWhole(keras.callbacks.Callback):
