@@ -64,6 +64,16 @@ def test_no_photo_is_on_both_sides_of_its_split():
     assert all(len(subsets) == 1 for subsets in sides.values())
 
 
+def test_it_says_the_same_the_first_time_and_later(sample):
+    fresh = load_model()
+    files = sorted((sample / "Positive").iterdir())[:2]
+    first, again, more = (
+        [p.probability for p in predict(batch, fresh)] for batch in (files, files, files * 8)
+    )
+    assert first == pytest.approx(again, abs=1e-5)
+    assert more[:2] == pytest.approx(first, abs=1e-5)
+
+
 @pytest.mark.real_data
 def test_it_works_on_photos_it_never_saw(shipped, real_data):
     with (SHIPPED / "split.csv").open(newline="", encoding="utf-8") as file:

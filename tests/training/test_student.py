@@ -100,6 +100,14 @@ def test_a_training_broken_off_goes_on_where_it_was(views, tmp_path, monkeypatch
         assert a.shape != b.shape or not torch.equal(a, b)
 
 
+def test_the_student_starts_from_random_weights():
+    torch.manual_seed(0)
+    first = student.Student().state_dict()["features.0.0.weight"]
+    torch.manual_seed(1)
+    second = student.Student().state_dict()["features.0.0.weight"]
+    assert not torch.equal(first, second)
+
+
 def test_keras_sees_in_an_image_what_the_student_sees_in_it_turned_by_half(tmp_path):
     torch.manual_seed(0)
     net = student.Student()

@@ -45,11 +45,14 @@ class Classifier:
         Returns:
             float32 of shape (batch, 2), rows summing to 1.
         """
-        # A graph is the faster for many images, but takes seconds to build.
-        few = len(images) <= _FEW
-        raw = np.asarray(
-            self.model(images, training=False) if few else self.model.predict_on_batch(images)
-        )
+        model: Any = self.model
+        if len(images) <= _FEW and model.predict_function is None:
+            # Building the graph takes longer than to do without it once; from the second call on
+            # it pays.
+            model.make_predict_function()
+            raw = np.asarray(model(images, training=False))
+        else:
+            raw = np.asarray(model.predict_on_batch(images))
         return raw if self.card.temperature == 1 else apply_temperature(raw, self.card.temperature)
 
 
