@@ -83,6 +83,16 @@ def train(
         ),
     ] = None,
     skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help=_SKIP)] = False,
+    cache_features: Annotated[
+        bool,
+        typer.Option(
+            help="Run the frozen base once over the images, keep its features, train on them; "
+            "or run it in every epoch, over ever new variants of the images."
+        ),
+    ] = True,
+    views: Annotated[
+        int, typer.Option(help="Augmented variants of each training image to cache.")
+    ] = 0,
 ) -> None:
     """Trains a classifier on a folder of images and saves it.
 
@@ -111,6 +121,8 @@ def train(
             positive,
             group_by,
             skip_unreadable,
+            cache_features,
+            views,
         )
     except KeyboardInterrupt:
         notice("interrupted; started again with the same arguments, it goes on")

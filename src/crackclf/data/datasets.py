@@ -35,6 +35,7 @@ class Datasets:
         labels: for each, the class indices of those files.
         digests: for each, the digests of those files.
         image_size: height and width of the images in pixels.
+        batch_size: images per batch.
         skipped: files left out, each with the reason.
         split: the folder of links from which the sets are read.
     """
@@ -47,6 +48,7 @@ class Datasets:
     labels: Mapping[str, np.ndarray] = field(repr=False)
     digests: Mapping[str, tuple[str, ...]] = field(repr=False)
     image_size: int
+    batch_size: int
     skipped: Mapping[Path, str] = field(repr=False)
     split: Path
 
@@ -163,6 +165,7 @@ def load_datasets(
         labels={subset: np.array([image.label for image in images[subset]]) for subset in SUBSETS},
         digests={subset: tuple(image.digest for image in images[subset]) for subset in SUBSETS},
         image_size=image_size,
+        batch_size=batch_size,
         skipped=skipped,
         split=tree,
     )

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from crackclf.data.datasets import Datasets
 from crackclf.errors import UserError
+from crackclf.models.features import split_model
+from crackclf.training.feature_cache import cache_features as read_features
 
 
 def train(
@@ -14,6 +17,9 @@ def train(
     data: Datasets,
     callbacks: Sequence[keras.callbacks.Callback],
     epochs: int = 10,
+    cache_features: bool = False,
+    views: int = 0,
+    seed: int = 0,
 ) -> keras.callbacks.History:
     """Trains a compiled model on the training set, watched on the validation set.
 
@@ -22,6 +28,13 @@ def train(
         data: from `load_datasets`, at the model's image size.
         callbacks: from `build_callbacks`.
         epochs: at most this many passes over the training set.
+        cache_features: run the frozen base once over the images instead of in every epoch, keep
+            its features in the data folder's cache, and train the head on them: the same model,
+            many times sooner. Epochs then choose among a few variants of each training image
+            instead of seeing ever new ones.
+        views: augmented variants of each training image, beside the image itself, when features
+            are cached.
+        seed: of these variants and of the order in which features are seen.
 
     Returns:
         Keras' `History`.
@@ -40,9 +53,15 @@ def train(
             f"the model takes images of {model.input_shape[1]} pixels, the data were loaded at "
             f"{data.image_size}; give both the same image_size."
         )
+    training, validation = data.train, data.validation
+    if cache_features:
+        features = read_features(model, data, views, seed)
+        training = _batches(features["train"], data, "train", seed)
+        validation = _batches(features["validation"], data, "validation")
+        model = split_model(model).head
     history = model.fit(
-        data.train,
-        validation_data=data.validation,
+        training,
+        validation_data=validation,
         epochs=epochs,
         callbacks=list(callbacks),
         shuffle=False,  # The set shuffles itself; Keras warns when asked to do it.
@@ -50,3 +69,41 @@ def train(
     if not np.isfinite(history.history.get("loss", [0])).all():
         raise UserError("the training loss is no longer a number; try a smaller learning rate.")
     return history
+
+
+def predict_features(model: keras.Model, data: Datasets, subset: str = "test") -> np.ndarray:
+    """Predicts a set from its cached features, which are computed when they are not there yet.
+
+    Args:
+        model: from `build_model`, its base frozen.
+        data: from `load_datasets`, at the model's image size.
+        subset: "train", "validation" or "test".
+
+    Returns:
+        float32 of shape (n, 2), as the model's own `predict` of the images in the order of
+        `data.files[subset]`.
+    """
+    features = read_features(model, data, subsets=(subset,))[subset][:, 0]
+    return split_model(model).head.predict(features, batch_size=1024, verbose=0)
+
+
+def _batches(
+    features: np.ndarray, data: Datasets, subset: str, seed: int | None = None
+) -> tf.data.Dataset:
+    """Batches of features and one-hot labels; shuffled, each image in any variant, if seeded."""
+    labels = np.eye(2, dtype=np.float32)[data.labels[subset]]
+    n, variants, channels = features.shape
+    rows = tf.data.Dataset.range(n)
+    if seed is not None:
+        rows = rows.shuffle(n, seed)
+    rng = np.random.default_rng(seed)
+
+    def read(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        variant = rng.integers(variants, size=len(batch))
+        return features[batch, variant].astype(np.float32), labels[batch]
+
+    def look_up(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        x, y = tf.numpy_function(read, [batch], (tf.float32, tf.float32))
+        return tf.ensure_shape(x, (None, channels)), tf.ensure_shape(y, (None, 2))
+
+    return rows.batch(data.batch_size).map(look_up).prefetch(tf.data.AUTOTUNE)

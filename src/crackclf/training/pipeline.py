@@ -18,7 +18,7 @@ from crackclf.models.card import Card
 from crackclf.models.classifier import build_model
 from crackclf.models.saving import Classifier, check_new_folder, save_model
 from crackclf.training.callbacks import build_callbacks
-from crackclf.training.fit import train
+from crackclf.training.fit import predict_features, train
 
 
 def train_folder(
@@ -34,6 +34,8 @@ def train_folder(
     positive: str | None = None,
     group_by: str | None = None,
     skip_unreadable: bool = False,
+    cache_features: bool = True,
+    views: int = 0,
 ) -> tuple[Path, Classifier, Report]:
     """Loads, trains, evaluates on the test set and saves, as the notebook does step by step.
 
@@ -54,6 +56,8 @@ def train_folder(
         positive: the class that means cracked; found by its name when None.
         group_by: see `load_datasets`.
         skip_unreadable: see `load_datasets`.
+        cache_features: see `train`.
+        views: see `train`.
 
     Returns:
         The model folder, the saved `Classifier` and the `Report` on the test set.
@@ -73,6 +77,8 @@ def train_folder(
         "positive": positive,
         "group_by": group_by,
         "skip_unreadable": skip_unreadable,
+        "cache_features": cache_features,
+        "views": views,
     }
     out = _next_free(arguments) if out is None else check_new_folder(out)
     if epochs < 1:
@@ -98,9 +104,9 @@ def train_folder(
 
     logs.mkdir(parents=True, exist_ok=True)
     write_whole(logs / "run.json", json.dumps(arguments, indent=2) + "\n")
-    train(model, data, build_callbacks(logs), epochs)
+    train(model, data, build_callbacks(logs), epochs, cache_features, views, seed)
 
-    probabilities = model.predict(data.test)
+    probabilities = predict_features(model, data) if cache_features else model.predict(data.test)
     report = evaluate(
         data.labels["test"], probabilities, data.class_names, data.files["test"], positive
     )

@@ -1,0 +1,128 @@
+"""A classifier taken apart at its pooling: a frozen half, made fast, and a head to be trained."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from crackclf.errors import UserError
+
+
+class Parts(NamedTuple):
+    """What `split_model` makes of a classifier; the parts share its layers.
+
+    Attributes:
+        augmentation: from images in 0..255 to augmented ones.
+        frozen: from augmented images of shape (batch, height, width, 3) to pooled features of
+            shape (batch, n).
+        head: from these to probabilities, compiled like the whole: to train it is to train the
+            whole, and what it saves of itself is the whole.
+    """
+
+    augmentation: keras.Layer
+    frozen: keras.Model
+    head: keras.Model
+
+
+def split_model(model: keras.Model) -> Parts:
+    """Takes a classifier apart into augmentation, frozen half and head.
+
+    Args:
+        model: compiled, from `build_model`.
+
+    Returns:
+        `Parts`.
+
+    Raises:
+        UserError: when the model has no layer called `pooling`, or a layer up to it has weights
+            to be trained.
+    """
+    names = [layer.name for layer in model.layers]
+    if "pooling" not in names:
+        raise UserError(
+            "features can be cached for a model from build_model, which has a layer called "
+            f"pooling. Received layers: {', '.join(names)}."
+        )
+    _, augmentation, *_ = before = model.layers[: names.index("pooling") + 1]
+    if any(layer.trainable_weights for layer in before):
+        raise UserError(
+            "features can be cached only while the whole base is frozen; set base.trainable = "
+            "False or train without cache_features."
+        )
+    frozen = keras.Model(augmentation.output, before[-1].output, name="frozen")
+    x = inputs = keras.Input(frozen.output_shape[1:], name="features")
+    for layer in model.layers[len(before) :]:
+        x = layer(x)
+    head = _Head(inputs, x, name="head")
+    head.whole = model
+    config = keras.saving.deserialize_keras_object(model.get_compile_config())
+    head.compile(**config | {"optimizer": model.optimizer})
+    return Parts(augmentation, frozen, head)
+
+
+class _Head(keras.Model):
+    def save(self, *args, **kwargs) -> None:
+        # ModelCheckpoint saves the model it is given; wanted is the one that takes images.
+        self.whole.save(*args, **kwargs)
+
+
+def build_extractor(frozen: keras.Model) -> Callable[[tf.Tensor], np.ndarray]:
+    """The function of a model, made fast for many images and no training.
+
+    Without a GPU the model is converted to LiteRT, which works BatchNormalization into the
+    convolutions and runs MobileNetV2 several times as fast as TensorFlow, with the same result
+    to float32 precision.
+
+    Args:
+        frozen: from `split_model`.
+
+    Returns:
+        A function from float32 images of shape (batch, height, width, 3) to features, float32 of
+        shape (batch, n). Each call keeps to one core; threads may call it at the same time.
+    """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    images = tf.TensorSpec((None, *frozen.input_shape[1:]), tf.float32)
+    call = tf.function(lambda x: frozen(x, training=False)).get_concrete_function(images)
+    # The converter does not find the variables of a Keras model; constants need no finding.
+    constant = convert_variables_to_constants_v2(call)
+    if tf.config.list_physical_devices("GPU"):
+        return lambda batch: constant(batch)[0].numpy()
+    from ai_edge_litert.interpreter import Interpreter
+
+    content = tf.lite.TFLiteConverter.from_concrete_functions([constant], tf.Module()).convert()
+    own = threading.local()
+
+    def extract(batch: tf.Tensor) -> np.ndarray:
+        if not hasattr(own, "interpreter"):
+            # Of one thread: the threads of one interpreter wait for one another, and badly when
+            # something else, decoding say, has one of their cores.
+            own.interpreter = Interpreter(model_content=content, num_threads=1)
+        image_index = own.interpreter.get_input_details()[0]["index"]
+        own.interpreter.resize_tensor_input(image_index, batch.shape)
+        own.interpreter.allocate_tensors()
+        own.interpreter.set_tensor(image_index, batch.numpy())
+        own.interpreter.invoke()
+        return own.interpreter.get_tensor(own.interpreter.get_output_details()[0]["index"])
+
+    return extract
+
+
+def digest_model(model: keras.Layer) -> str:
+    """A digest of what a model computes: its layers' settings, without names, and its weights."""
+
+    def settings(layer: keras.Layer) -> list:
+        if hasattr(layer, "layers"):
+            return [settings(inner) for inner in layer.layers]
+        config = {k: v for k, v in layer.get_config().items() if k not in ("name", "seed")}
+        return [type(layer).__name__, config]
+
+    digest = hashlib.blake2b(json.dumps(settings(model), default=str).encode(), digest_size=16)
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).data)
+    return digest.hexdigest()

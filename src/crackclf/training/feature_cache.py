@@ -1,0 +1,208 @@
+"""Features of a frozen base on disk: computed once, block by block, each with its digest."""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+import crackclf
+from crackclf.data.datasets import Datasets
+from crackclf.data.splits import SUBSETS
+from crackclf.errors import UserError, notice
+from crackclf.models.features import build_extractor, digest_model, split_model
+
+_BLOCK = 16  # Images whose features are computed, written and digested together.
+
+
+def cache_features(
+    model: keras.Model,
+    data: Datasets,
+    views: int = 0,
+    seed: int = 0,
+    subsets: Sequence[str] = SUBSETS,
+) -> dict[str, np.ndarray]:
+    """Runs the frozen base once over every image and over augmented views of the training images.
+
+    The pooled features are kept in the data folder's cache. What is there already is checked and
+    used again, whatever the head; what an interrupted pass left undone is done.
+
+    Args:
+        model: from `build_model`, its base frozen.
+        data: from `load_datasets`, at the model's image size.
+        views: augmented views of each training image, 0 or more.
+        seed: of the augmentation.
+        subsets: of which sets.
+
+    Returns:
+        By subset, float16 of shape (n, 1 + views, channels), memory-mapped, in the order of
+        `data.files`: of each image as it is, then, of training images, of its augmented views.
+
+    Raises:
+        UserError: when the base is not frozen or the features cannot be written.
+
+    Example:
+
+    ```python
+    features = cache_features(model, data, views=2)["train"]
+    ```
+    """
+    if views < 0:
+        raise UserError(f"views must be 0 or more. Received: {views}.")
+    augmentation, frozen, _ = split_model(model)
+    folder = data.split.parents[1] / "features"
+    base, change = digest_model(frozen), digest_model(augmentation)
+    stores = {}
+    for subset in subsets:
+        drawn = [change, views, seed] if subset == "train" and views else []
+        key = [crackclf.__version__, data.image_size, base, drawn, data.digests[subset]]
+        name = hashlib.blake2b(json.dumps(key).encode(), digest_size=8).hexdigest()
+        shape = (len(data.files[subset]), drawn[1] + 1 if drawn else 1, frozen.output_shape[-1])
+        stores[subset] = _Store(folder / f"{subset}-{name}", shape)
+    missing = {subset: store.missing() for subset, store in stores.items()}
+    if any(missing.values()):
+        _make_room(folder, sum(stores[x].block_bytes * len(missing[x]) for x in subsets))
+        try:
+            _fill(stores, missing, data, build_extractor(frozen), _repeatable(augmentation, seed))
+        except OSError as error:
+            for subset in subsets:
+                if missing[subset]:
+                    stores[subset].remove()
+            raise UserError(
+                f"{folder}: the features could not be written ({error.strerror}) and were removed "
+                "again. Make room, or train without cache_features."
+            ) from error
+    return {subset: store.read() for subset, store in stores.items()}
+
+
+def _make_room(folder: Path, size: int) -> None:
+    folder.mkdir(exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise UserError(
+            f"{folder}: the features need {size / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB "
+            "left. Make room, ask for fewer views, or train without cache_features."
+        )
+    notice(f"{folder}: takes {size / 1e6:,.0f} MB of features, which later runs use again")
+
+
+def _fill(
+    stores: "dict[str, _Store]",
+    missing: dict[str, list[int]],
+    data: Datasets,
+    extract: Callable[[tf.Tensor], np.ndarray],
+    change: Callable[[tf.Tensor, int, int], tf.Tensor],
+) -> None:
+    links = {subset: _links(data, subset) for subset in stores}
+    read = _build_reader(data.image_size)
+
+    def compute(job: tuple[str, int]) -> np.ndarray:
+        subset, block = job
+        images = read(tf.constant(links[subset][block * _BLOCK :][:_BLOCK]))
+        views = [change(images, block, view) for view in range(1, stores[subset].shape[1])]
+        return np.stack([extract(x) for x in [images, *views]], axis=1)
+
+    jobs = [(subset, block) for subset, blocks in missing.items() for block in blocks]
+    total = sum(
+        len(links[subset][block * _BLOCK :][:_BLOCK]) * stores[subset].shape[1]
+        for subset, block in jobs
+    )
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=total, desc="Features", unit=" images") as bar,
+    ):
+        try:
+            for (subset, block), features in zip(jobs, pool.map(compute, jobs), strict=True):
+                stores[subset].write(block, features)
+                bar.update(features.shape[0] * features.shape[1])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _links(data: Datasets, subset: str) -> list[str]:
+    """The links to a set's images, in the order of `data.files`."""
+    folders = [data.split / subset / name for name in data.class_names]
+    return [str(link) for folder in folders for link in sorted(folder.iterdir())]
+
+
+def _build_reader(image_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function from paths to images, which it reads as `image_dataset_from_directory` does."""
+
+    def read(link: tf.Tensor) -> tf.Tensor:
+        image = tf.io.decode_image(tf.io.read_file(link), channels=3, expand_animations=False)
+        return tf.image.resize(image, (image_size, image_size))
+
+    return tf.function(
+        lambda links: tf.map_fn(read, links, fn_output_signature=tf.float32),
+        input_signature=[tf.TensorSpec((None,), tf.string)],
+    )
+
+
+def _repeatable(augmentation: keras.Layer, seed: int) -> Callable[[tf.Tensor, int, int], tf.Tensor]:
+    """The augmentation, drawing the same for the same block and view whenever it is asked."""
+    states = [v for v in augmentation.variables if "seed" in v.name]
+    run = tf.function(lambda images: augmentation(images, training=True))
+    lock = threading.Lock()
+
+    def change(images: tf.Tensor, block: int, view: int) -> tf.Tensor:
+        drawn = np.random.default_rng((seed, block, view)).integers(2**32, size=(len(states), 2))
+        with lock:  # There is one state, and a thread must find its own in it.
+            for state, value in zip(states, drawn, strict=True):
+                state.assign(value.astype(np.uint32))
+            return run(images)
+
+    return change
+
+
+class _Store:
+    """A file of features and a journal of the digests of its blocks.
+
+    A block counts only where the journal has its digest and its bytes agree: a kill or a flipped
+    bit costs the blocks it hit and no more.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int]):
+        self.path, self.journal = path.with_suffix(".f16"), path.with_suffix(".digests")
+        self.shape = shape
+        self.block_bytes = _BLOCK * shape[1] * shape[2] * 2
+
+    def missing(self) -> list[int]:
+        """The blocks still to be computed."""
+        blocks = range(-(-self.shape[0] // _BLOCK))
+        if not (self.path.exists() and self.journal.exists()):
+            return list(blocks)
+        lines = self.journal.read_text(errors="replace").splitlines()
+        said = {number: digest for number, _, digest in (line.partition(",") for line in lines)}
+        with self.path.open("rb") as file:
+            return [b for b in blocks if said.get(str(b)) != _digest(file.read(self.block_bytes))]
+
+    def write(self, block: int, features: np.ndarray) -> None:
+        """Writes a block, then its digest."""
+        content = features.astype(np.float16).tobytes()
+        self.path.touch()
+        with self.path.open("r+b") as file:
+            file.seek(block * self.block_bytes)
+            file.write(content)
+        with self.journal.open("a") as journal:
+            journal.write(f"\n{block},{_digest(content)}\n")
+
+    def read(self) -> np.ndarray:
+        """The features, memory-mapped."""
+        return np.memmap(self.path, np.float16, "r", shape=self.shape)
+
+    def remove(self) -> None:
+        """Leaves nothing behind."""
+        self.path.unlink(missing_ok=True)
+        self.journal.unlink(missing_ok=True)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
