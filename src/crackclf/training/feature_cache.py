@@ -20,7 +20,7 @@ from crackclf.data.splits import SUBSETS
 from crackclf.errors import UserError, notice
 from crackclf.models.features import build_extractor, digest_model, split_model
 
-_BLOCK = 16  # Images whose features are computed, written and digested together.
+_BLOCK = 8  # Images whose features are computed, written and digested together.
 
 
 def cache_features(
