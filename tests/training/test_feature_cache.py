@@ -17,6 +17,7 @@ from crackclf.training import feature_cache
 from crackclf.training.callbacks import build_callbacks
 from crackclf.training.feature_cache import cache_features
 from crackclf.training.fit import predict_features, train
+from crackclf.training.pipeline import train_folder
 
 
 def build_small(image_size=32, augmentation=None, dropout=0.2):
@@ -237,3 +238,11 @@ def test_training_on_cached_features_trains_and_logs_the_whole_model(data, tmp_p
 def test_views_below_none_are_refused(model, data):
     with pytest.raises(UserError, match="views must be 0 or more"):
         cache_features(model, data, views=-1)
+
+
+def test_views_without_a_cache_are_refused_before_anything_is_written(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = data.files["train"][0].parents[1]
+    with pytest.raises(UserError, match="Give cache_features or leave out views"):
+        train_folder(images, "saved_models/a", cache_features=False, views=2)
+    assert not (tmp_path / "logs").exists()

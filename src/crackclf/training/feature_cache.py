@@ -55,8 +55,7 @@ def cache_features(
     features = cache_features(model, data, views=2)["train"]
     ```
     """
-    if views < 0:
-        raise UserError(f"views must be 0 or more. Received: {views}.")
+    check_views(views)
     augmentation, frozen, _ = split_model(model)
     folder = data.split.parents[1] / "features"
     base, change = digest_model(frozen), digest_model(augmentation)
@@ -81,6 +80,25 @@ def cache_features(
                 "again. Make room, or train without cache_features."
             ) from error
     return {subset: store.read() for subset, store in stores.items()}
+
+
+def check_views(views: int, cached: bool = True) -> None:
+    """Refuses a number of views that cannot be, or that nothing would come of.
+
+    Args:
+        views: augmented views of each training image.
+        cached: whether features are cached.
+
+    Raises:
+        UserError: when it is below 0, or above it while nothing is cached.
+    """
+    if views < 0:
+        raise UserError(f"views must be 0 or more. Received: {views}.")
+    if views and not cached:
+        raise UserError(
+            "views are kept among the cached features; without the cache every epoch draws new "
+            f"ones. Give cache_features or leave out views. Received: views={views}."
+        )
 
 
 def _make_room(folder: Path, size: int) -> None:

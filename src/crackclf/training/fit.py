@@ -10,6 +10,7 @@ from crackclf.data.datasets import Datasets
 from crackclf.errors import UserError
 from crackclf.models.features import split_model
 from crackclf.training.feature_cache import cache_features as read_features
+from crackclf.training.feature_cache import check_views
 
 
 def train(
@@ -40,7 +41,8 @@ def train(
         Keras' `History`.
 
     Raises:
-        UserError: when the sizes do not fit or the loss stops being a number.
+        UserError: when the sizes do not fit, views are asked for without the cache, the features
+            cannot be cached, or the loss stops being a number.
 
     Example:
 
@@ -48,6 +50,7 @@ def train(
     history = train(model, data, build_callbacks("logs/first"))
     ```
     """
+    check_views(views, cache_features)
     if model.input_shape[1] != data.image_size:
         raise UserError(
             f"the model takes images of {model.input_shape[1]} pixels, the data were loaded at "

@@ -18,6 +18,7 @@ from crackclf.models.card import Card
 from crackclf.models.classifier import build_model
 from crackclf.models.saving import Classifier, check_new_folder, save_model
 from crackclf.training.callbacks import build_callbacks
+from crackclf.training.feature_cache import check_views
 from crackclf.training.fit import predict_features, train
 
 
@@ -83,6 +84,7 @@ def train_folder(
     out = _next_free(arguments) if out is None else check_new_folder(out)
     if epochs < 1:
         raise UserError(f"epochs must be at least 1. Received: {epochs}.")
+    check_views(views, cache_features)
     logs = Path("logs") / out.name
     _check_logs(logs, arguments, out)
 
