@@ -61,10 +61,11 @@ def cache_features(
     base, change = digest_model(frozen), digest_model(augmentation)
     stores = {}
     for subset in subsets:
-        drawn = [change, views, seed] if subset == "train" and views else []
+        drawn_views = views if subset == "train" else 0
+        drawn = [change, views, seed] if drawn_views else []
         key = [crackclf.__version__, data.image_size, base, drawn, data.digests[subset]]
         name = hashlib.blake2b(json.dumps(key).encode(), digest_size=8).hexdigest()
-        shape = (len(data.files[subset]), drawn[1] + 1 if drawn else 1, frozen.output_shape[-1])
+        shape = (len(data.files[subset]), 1 + drawn_views, frozen.output_shape[-1])
         stores[subset] = _Store(folder / f"{subset}-{name}", shape)
     missing = {subset: store.missing() for subset, store in stores.items()}
     if any(missing.values()):
@@ -119,26 +120,25 @@ def _fill(
     extract: Callable[[tf.Tensor], np.ndarray],
     change: Callable[[tf.Tensor, int, int], tf.Tensor],
 ) -> None:
-    links = {subset: _links(data, subset) for subset in stores}
     read = _build_reader(data.image_size)
+    jobs = []
+    for subset, blocks in missing.items():
+        links = _links(data, subset)
+        jobs += [(subset, b, links[b * _BLOCK : (b + 1) * _BLOCK]) for b in blocks]
 
-    def compute(job: tuple[str, int]) -> np.ndarray:
-        subset, block = job
-        images = read(tf.constant(links[subset][block * _BLOCK :][:_BLOCK]))
+    def compute(job: tuple[str, int, list[str]]) -> np.ndarray:
+        subset, block, links = job
+        images = read(tf.constant(links))
         views = [change(images, block, view) for view in range(1, stores[subset].shape[1])]
         return np.stack([extract(x) for x in [images, *views]], axis=1)
 
-    jobs = [(subset, block) for subset, blocks in missing.items() for block in blocks]
-    total = sum(
-        len(links[subset][block * _BLOCK :][:_BLOCK]) * stores[subset].shape[1]
-        for subset, block in jobs
-    )
+    total = sum(len(links) * stores[subset].shape[1] for subset, _, links in jobs)
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
         tqdm(total=total, desc="Features", unit=" images") as bar,
     ):
         try:
-            for (subset, block), features in zip(jobs, pool.map(compute, jobs), strict=True):
+            for (subset, block, _), features in zip(jobs, pool.map(compute, jobs), strict=True):
                 stores[subset].write(block, features)
                 bar.update(features.shape[0] * features.shape[1])
         finally:
