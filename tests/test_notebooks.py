@@ -8,12 +8,21 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
+PICTURES = {"01_train_mobilenetv2": 7, "02_compare_vgg16_resnet50": 5}
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_top_to_bottom(path, sample, weights_folder, tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
-    shutil.copytree(sample, tmp_path / "images", ignore=shutil.ignore_patterns(".crackclf"))
+    ignored = shutil.ignore_patterns(".crackclf")
+    if path.stem.startswith("02"):
+        # Where this notebook finds its own sample, for which it needs no weights.
+        shutil.copytree(sample, tmp_path / "data" / "sample-small", ignore=ignored)
+        monkeypatch.delenv("CRACKCLF_DATA", raising=False)
+    else:
+        shutil.copytree(sample, tmp_path / "images", ignore=ignored)
+        monkeypatch.setenv("CRACKCLF_DATA", str(tmp_path / "images"))
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel sets its own
-    monkeypatch.setenv("CRACKCLF_DATA", str(tmp_path / "images"))
     monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", str(weights_folder))
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
@@ -30,7 +39,7 @@ def test_a_notebook_runs_top_to_bottom(path, sample, weights_folder, tmp_path, m
         for output in cell.get("outputs", [])
         if "image/png" in output.get("data", {})
     ]
-    assert len(pictures) == 7
+    assert len(pictures) == PICTURES[path.stem]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

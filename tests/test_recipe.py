@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from crackclf.errors import UserError
-from crackclf.models.backbones import build_narrow_base
+from crackclf.models.bases import build_narrow_base
 from crackclf.models.saving import load_model
 from crackclf.training import distillation
 
@@ -99,10 +99,10 @@ def test_two_commands_make_a_model_and_its_card(recipe, folders, tmp_path):
 
 
 def test_without_imagenet_weights_no_teacher_is_made(recipe, folders, tmp_path, monkeypatch):
-    from crackclf.models import backbones
+    from crackclf.models import bases
 
     monkeypatch.delenv("CRACKCLF_WEIGHTS_DIR")
-    monkeypatch.setattr(backbones, "_build", _offline)
+    monkeypatch.setattr(bases, "_build", _offline)
     with pytest.raises(UserError, match="starts from ImageNet weights"):
         recipe.main(tmp_path / "out", **folders, leave_out="uav", scale=0.002)
 

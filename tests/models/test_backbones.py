@@ -4,94 +4,83 @@ import keras
 import numpy as np
 import pytest
 
-from crackclf.errors import UserError
-from crackclf.models import backbones
-from crackclf.models.backbones import BACKBONES, build_backbone
-from crackclf.models.saving import load_model
+from crackclf.models import bases
+from crackclf.models.backbones import BACKBONES
+from crackclf.models.bases import MissingWeightsError, build_backbone
+from crackclf.models.classifier import build_model
+from crackclf.models.features import build_extractor, split_model
+
+KERAS = {
+    "mobilenetv2": keras.applications.mobilenet_v2,
+    "mobilenetv3large": keras.applications.mobilenet_v3,
+    "vgg16": keras.applications.vgg16,
+    "vgg16-block4": keras.applications.vgg16,
+    "resnet50": keras.applications.resnet50,
+    "resnet50v2": keras.applications.resnet_v2,
+    "efficientnetv2b0": keras.applications.efficientnet_v2,
+    "convnexttiny": keras.applications.convnext,
+}
 
 
-def first_kernel(model: keras.Model) -> np.ndarray:
-    return model.get_layer("Conv1").get_weights()[0]
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)
 
 
-def test_weights_come_from_the_mirror_folder_first(weights_folder, monkeypatch):
-    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", str(weights_folder))
-    first, origin = build_backbone("mobilenetv2", 32, "imagenet")
-    second, _ = build_backbone("mobilenetv2", 32, "imagenet")
-    np.testing.assert_array_equal(first_kernel(first), first_kernel(second))
-    assert origin.startswith("mobilenetv2.weights.h5, sha256 ")
-
-
-def test_a_path_is_taken_before_the_mirror_folder(weights_folder, tmp_path, monkeypatch):
-    other, _ = build_backbone("mobilenetv2", 32, None)
-    other.save_weights(tmp_path / "other.weights.h5")
-    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", str(weights_folder))
-    base, origin = build_backbone("mobilenetv2", 64, tmp_path / "other.weights.h5")
-    np.testing.assert_array_equal(first_kernel(base), first_kernel(other))
-    assert origin.startswith("other.weights.h5")
-
-
-def test_the_base_is_frozen_with_no_layer_left_out():
-    base, origin = build_backbone("mobilenetv2", 32, None)
+@pytest.mark.parametrize("name", BACKBONES)
+def test_each_is_frozen_saved_whole_and_converted(name, images, tmp_path):
+    model = build_model(32, name, weights=None)
+    base = model.get_layer(name)
     assert base.trainable_weights == []
-    assert origin == "random initialisation"
+    assert len(model.trainable_weights) == 2
+    assert model.get_layer("pooling").output.shape[-1] == BACKBONES[name].features
+    said = model.predict(images, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(again.predict(images, verbose=0), said, atol=1e-5)
+    _, frozen, head = split_model(again)
+    features = build_extractor(frozen)(keras.ops.convert_to_tensor(images))
+    np.testing.assert_allclose(head.predict(features, verbose=0), said, atol=1e-3)
 
 
-def test_random_weights_still_tell_images_apart():
-    base, _ = build_backbone("mobilenetv2", 64, None)
-    images = np.random.default_rng(1).uniform(-1, 1, (4, 64, 64, 3))
-    features = np.asarray(base(images, training=False))
-    assert features.std(axis=0).mean() > 0.1
+@pytest.mark.parametrize("name", BACKBONES)
+def test_preprocessing_is_that_of_keras_and_applied_once(name, images):
+    row = BACKBONES[name]
+    expected = KERAS[name].preprocess_input(images.copy())
+    np.testing.assert_allclose(row.preprocessing()(images), expected, atol=1e-4)
 
 
-def test_where_keras_cannot_download_one_line_says_that_the_shipped_base_is_used(
-    monkeypatch, capsys
-):
+@pytest.mark.parametrize("name", ["vgg16", "resnet50"])
+def test_weights_in_the_mirror_folder_are_loaded(name, tmp_path, monkeypatch):
+    whole = BACKBONES[name].application(include_top=False, weights=None, input_shape=(32, 32, 3))
+    whole.save_weights(tmp_path / f"{name}.weights.h5")
+    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", str(tmp_path))
+    base, origin = build_backbone(name, 64, "imagenet")
+    assert origin.startswith(f"{name}.weights.h5, sha256 ")
+    for weights, expected in zip(base.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, expected)
+
+
+def test_a_tap_takes_the_whole_networks_weights_and_cuts_it_off(tmp_path, monkeypatch):
+    whole, _ = build_backbone("vgg16", 32, None)
+    whole.save_weights(tmp_path / "vgg16.weights.h5")
+    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", str(tmp_path))
+    base, _ = build_backbone("vgg16-block4", 32, "imagenet")
+    assert base.layers[-1].name == "block4_pool"
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3))
+    inner = keras.Model(whole.input, whole.get_layer("block4_pool").output)
+    np.testing.assert_allclose(base(images), inner(images), rtol=1e-5)
+
+
+def test_weights_that_cannot_be_had_are_named(monkeypatch):
     monkeypatch.delenv("CRACKCLF_WEIGHTS_DIR", raising=False)
 
     def offline(**_):
         raise Exception("URL fetch failure on https://example.org")
 
-    table = {"mobilenetv2": dataclasses.replace(BACKBONES["mobilenetv2"], application=offline)}
-    monkeypatch.setattr(backbones, "BACKBONES", table)
-    base, origin = build_backbone("mobilenetv2", 64, "imagenet")
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert "trained on concrete that comes with crackclf" in lines[0]
-    assert "CRACKCLF_WEIGHTS_DIR" in lines[0]
-    assert origin == f"concrete, shipped with crackclf, sha256 {load_model().card.sha256}"
-    assert base.trainable_weights == []
-
-
-def test_the_concrete_base_is_the_shipped_one_at_any_size():
-    base, _ = build_backbone("mobilenetv2", 96, "concrete")
-    assert base.output_shape == (None, 3, 3, 1280)
-    shipped = load_model().model.get_layer("mobilenetv2")
-    for weights, expected in zip(base.get_weights(), shipped.get_weights(), strict=True):
-        np.testing.assert_array_equal(weights, expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "weights", "words"),
-    [
-        ("resnet1000", 32, None, "backbone must be one of"),
-        ("mobilenetv2", 31, None, "at least 32 pixels. Received: 31"),
-        ("mobilenetv2", 32, "gone.h5", r"gone\.h5: no such weights file"),
-    ],
-)
-def test_what_cannot_be_built_is_said(name, size, weights, words):
-    with pytest.raises(UserError, match=words):
-        build_backbone(name, size, weights)
-
-
-def test_a_file_that_holds_no_such_weights_is_named(tmp_path):
-    path = tmp_path / "broken.weights.h5"
-    path.write_bytes(b"not HDF5")
-    with pytest.raises(UserError, match=r"broken\.weights\.h5: cannot be loaded"):
-        build_backbone("mobilenetv2", 32, path)
-
-
-def test_a_mirror_folder_that_is_missing_is_an_error(monkeypatch):
-    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", "/nowhere/at/all")
-    with pytest.raises(UserError, match="CRACKCLF_WEIGHTS_DIR=/nowhere"):
-        build_backbone("mobilenetv2", 32, "imagenet")
+    table = {"resnet50": dataclasses.replace(BACKBONES["resnet50"], application=offline)}
+    monkeypatch.setattr(bases, "BACKBONES", table)
+    with pytest.raises(MissingWeightsError) as caught:
+        build_backbone("resnet50", 32, "imagenet")
+    assert "a folder with resnet50.weights.h5" in str(caught.value)
+    assert "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5" in str(caught.value)

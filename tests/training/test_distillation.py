@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from crackclf.models.backbones import build_narrow_base
+from crackclf.models.bases import build_narrow_base
 from crackclf.models.saving import load_model
 from crackclf.training.distillation import fit_resumable, label_views, mirror_average
 

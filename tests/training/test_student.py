@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from crackclf.models.backbones import build_narrow_base
+from crackclf.models.bases import build_narrow_base
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")

@@ -144,3 +144,36 @@ def plot_roc_pr(labels: np.ndarray, probabilities: np.ndarray) -> Figure:
     for axis in axes.flat:
         axis.grid(alpha=0.3)
     return figure
+
+
+def plot_accuracy_cost(
+    names: Sequence[str],
+    accuracies: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    images_per_second: Sequence[float],
+) -> Figure:
+    """Draws what each of several models is worth against what it costs: best is above, right.
+
+    Args:
+        names: of the models.
+        accuracies: in 0..1.
+        intervals: of the accuracies, lower and upper end.
+        images_per_second: at prediction.
+    """
+    figure, [[axis]] = _new(1, 1, 6.4, 4.2)
+    for i, name in enumerate(names):
+        low, high = intervals[i]
+        axis.errorbar(
+            images_per_second[i],
+            accuracies[i],
+            yerr=[[accuracies[i] - low], [high - accuracies[i]]],
+            marker="o",
+            capsize=4,
+            label=name,
+        )
+    axis.set_xscale("log")
+    axis.set_xlabel("images per second at prediction (logarithmic)")
+    axis.set_ylabel("test accuracy, 95 % interval")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return figure

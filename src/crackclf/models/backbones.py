@@ -1,17 +1,10 @@
-"""The frozen bases: how each is built, what input it expects, where its weights come from."""
+"""The table of backbones: what each takes, gives and costs, and whose its weights are."""
 
-import hashlib
-import os
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
-
-from crackclf.errors import UserError, notice
-from crackclf.models.saving import load_model
 
 
 @dataclass(frozen=True)
@@ -21,157 +14,116 @@ class Backbone:
     Attributes:
         application: the `keras.applications` constructor.
         preprocessing: builds the layer from 0..255 RGB to what the weights were trained on.
+        native_size: side in pixels of the images on which Keras' weights were trained.
+        features: number of channels of its last feature map.
+        licence: of those weights.
+        source: where they come from.
+        keras_file: their file's name in Keras' cache.
+        weights_name: how their file is called in a mirror folder, before its suffix.
         minimum_size: smallest image side in pixels that it accepts.
+        tap: the layer behind which it is cut off; its last one when empty.
     """
 
     application: Callable[..., keras.Model]
     preprocessing: Callable[[], keras.Layer]
-    minimum_size: int
+    native_size: int
+    features: int
+    licence: str
+    source: str
+    keras_file: str
+    weights_name: str
+    minimum_size: int = 32
+    tap: str = ""
 
 
+def _centred() -> keras.Layer:
+    return keras.layers.Rescaling(1 / 127.5, offset=-1, name="preprocessing")
+
+
+def _caffe() -> keras.Layer:
+    # The means over ImageNet of blue, green and red, as in the Caffe models of the papers:
+    # keras.applications.imagenet_utils.
+    rgb = keras.Input((None, None, 3))
+    bgr = keras.ops.flip(rgb, axis=-1)
+    means = keras.layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68])
+    return keras.Model(rgb, means(bgr), name="preprocessing")
+
+
+def _inside() -> keras.Layer:
+    return keras.layers.Identity(name="preprocessing")  # The application does it itself.
+
+
+_VGG16 = Backbone(
+    keras.applications.VGG16,
+    _caffe,
+    224,
+    512,
+    "CC BY 4.0",
+    "Simonyan & Zisserman 2014, arXiv:1409.1556, Visual Geometry Group, Oxford",
+    "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    "vgg16",
+)
 BACKBONES = {
     "mobilenetv2": Backbone(
         keras.applications.MobileNetV2,
-        lambda: keras.layers.Rescaling(1 / 127.5, offset=-1, name="preprocessing"),
-        minimum_size=32,
+        _centred,
+        224,
+        1280,
+        "Apache-2.0",
+        "Sandler et al. 2018, arXiv:1801.04381, TensorFlow Models",
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_{size}_no_top.h5",
+        "mobilenetv2",
+    ),
+    "mobilenetv3large": Backbone(
+        keras.applications.MobileNetV3Large,
+        _inside,
+        224,
+        960,
+        "Apache-2.0",
+        "Howard et al. 2019, arXiv:1905.02244, TensorFlow Models",
+        "weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5",
+        "mobilenetv3large",
+    ),
+    "vgg16": _VGG16,
+    "vgg16-block4": dataclasses.replace(_VGG16, tap="block4_pool"),
+    "resnet50": Backbone(
+        keras.applications.ResNet50,
+        _caffe,
+        224,
+        2048,
+        "MIT",
+        "He et al. 2015, arXiv:1512.03385",
+        "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "resnet50",
+    ),
+    "resnet50v2": Backbone(
+        keras.applications.ResNet50V2,
+        _centred,
+        224,
+        2048,
+        "BSD",
+        "He et al. 2016, arXiv:1603.05027, facebook/fb.resnet.torch",
+        "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "resnet50v2",
+    ),
+    "efficientnetv2b0": Backbone(
+        keras.applications.EfficientNetV2B0,
+        _inside,
+        224,
+        1280,
+        "Apache-2.0",
+        "Tan & Le 2021, arXiv:2104.00298, google/automl",
+        "efficientnetv2-b0_notop.h5",
+        "efficientnetv2b0",
+    ),
+    "convnexttiny": Backbone(
+        keras.applications.ConvNeXtTiny,
+        _inside,
+        224,
+        768,
+        "MIT",
+        "Liu et al. 2022, arXiv:2201.03545, facebookresearch/ConvNeXt",
+        "convnext_tiny_notop.h5",
+        "convnexttiny",
     ),
 }
-
-
-def build_backbone(
-    name: str, image_size: int, weights: str | os.PathLike | None
-) -> tuple[keras.Model, str]:
-    """Builds a frozen base without its classification top.
-
-    Args:
-        name: a key of `BACKBONES`.
-        image_size: height and width of its input in pixels.
-        weights: `"imagenet"`: `<name>.weights.h5` or `<name>.h5` from the folder that the
-            environment variable `CRACKCLF_WEIGHTS_DIR` names, else Keras' own cache or
-            download, else `"concrete"`, which is said in one line; `"concrete"`: the narrower
-            MobileNetV2, trained on concrete alone, that comes with the package; a path: that
-            weights file; None: random weights.
-
-    Returns:
-        The base, its layers frozen, from preprocessed images of shape (batch, image_size,
-        image_size, 3) to features of shape (batch, height, width, channels); and a sentence
-        fragment that says where its weights came from.
-
-    Raises:
-        UserError: when the name, the size or a weights file cannot be used.
-    """
-    if name not in BACKBONES:
-        raise UserError(f"backbone must be one of {sorted(BACKBONES)}. Received: {name!r}.")
-    backbone = BACKBONES[name]
-    if image_size < backbone.minimum_size:
-        raise UserError(
-            f"{name} needs image_size of at least {backbone.minimum_size} pixels. "
-            f"Received: {image_size}."
-        )
-    file = _weights_file(name, weights)
-    if file is not None:
-        base = _build(backbone, name, image_size, None)
-        origin = _load(base, file)
-    elif weights == "concrete":
-        base, origin = _concrete(image_size)
-    elif weights is None:
-        base, origin = _build(backbone, name, image_size, None), "random initialisation"
-        _settle(base, backbone, image_size)
-    else:
-        try:
-            base = _build(backbone, name, image_size, weights)
-            origin = "ImageNet, by Keras"
-        except Exception as error:  # get_file raises a bare Exception when it cannot download.
-            notice(
-                f"ImageNet weights for {name} cannot be had here ({_first_line(error)}), so the "
-                "base is the one trained on concrete that comes with crackclf; for ImageNet's, "
-                f"set CRACKCLF_WEIGHTS_DIR to a folder with {name}.weights.h5 or give weights=PATH"
-            )
-            base, origin = _concrete(image_size)
-    base.trainable = False
-    return base, origin
-
-
-def _build(backbone: Backbone, name: str, image_size: int, weights: Any) -> keras.Model:
-    return backbone.application(
-        include_top=False, weights=weights, input_shape=(image_size, image_size, 3), name=name
-    )
-
-
-def build_narrow_base(image_size: int) -> keras.Model:
-    """The architecture of the base that ships: MobileNetV2 of half width, 3 MB instead of 9.
-
-    Args:
-        image_size: height and width of its input in pixels.
-
-    Returns:
-        The base with random weights, not frozen.
-    """
-    return keras.applications.MobileNetV2(
-        include_top=False,
-        weights=None,  # pyright: ignore[reportArgumentType]
-        input_shape=(image_size, image_size, 3),
-        alpha=0.5,
-        name="mobilenetv2",
-    )
-
-
-def _concrete(image_size: int) -> tuple[keras.Model, str]:
-    shipped = load_model()
-    base = build_narrow_base(image_size)
-    base.set_weights(shipped.model.get_layer("mobilenetv2").get_weights())
-    return base, f"concrete, shipped with crackclf, sha256 {shipped.card.sha256}"
-
-
-def _load(base: keras.Model, file: Path) -> str:
-    try:
-        base.load_weights(file)
-    except Exception as error:
-        raise UserError(
-            f"{file}: cannot be loaded as weights of {base.name} without top "
-            f"({_first_line(error)}). Expected a Keras .weights.h5 or .h5 file."
-        ) from None
-    return f"{file.name}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
-
-
-def _settle(base: keras.Model, backbone: Backbone, image_size: int) -> None:
-    """Sets the BatchNormalization statistics of random weights from a batch of noise.
-
-    As built (mean 0, variance 1) they let the signal die out on its way through fifty layers
-    of random weights, and a head on top can learn nothing at all.
-    """
-    noise = np.random.default_rng(0).uniform(0, 255, (8, image_size, image_size, 3))
-    norms = [x for x in base.layers if isinstance(x, keras.layers.BatchNormalization)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0  # Take over this batch's statistics whole.
-    base(backbone.preprocessing()(noise), training=True)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-
-
-def _weights_file(name: str, weights: str | os.PathLike | None) -> Path | None:
-    if weights is None or weights == "concrete":
-        return None
-    if weights != "imagenet":
-        path = Path(weights)
-        if not path.is_file():
-            raise UserError(
-                f"{path}: no such weights file. Expected 'imagenet', 'concrete', None or the path "
-                "of a .weights.h5 or .h5 file."
-            )
-        return path
-    mirror = os.environ.get("CRACKCLF_WEIGHTS_DIR")
-    if not mirror:
-        return None
-    if not Path(mirror).is_dir():
-        raise UserError(f"CRACKCLF_WEIGHTS_DIR={mirror}: no such folder.")
-    for suffix in (".weights.h5", ".h5"):
-        path = Path(mirror) / f"{name}{suffix}"
-        if path.is_file():
-            return path
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

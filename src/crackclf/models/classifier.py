@@ -6,7 +6,8 @@ import keras
 
 from crackclf.errors import UserError
 from crackclf.models.augmentation import build_augmentation
-from crackclf.models.backbones import BACKBONES, build_backbone
+from crackclf.models.backbones import BACKBONES
+from crackclf.models.bases import build_backbone
 
 
 def build_model(

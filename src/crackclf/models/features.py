@@ -117,8 +117,10 @@ def digest_model(model: keras.Layer) -> str:
     """A digest of what a model computes: its layers' settings, without names, and its weights."""
 
     def settings(layer: keras.Layer) -> list:
-        if hasattr(layer, "layers"):
-            return [settings(inner) for inner in layer.layers]
+        # A functional model also holds operations, which are no layers: flip, say.
+        inside = getattr(layer, "operations", None) or getattr(layer, "layers", None)
+        if inside:
+            return [settings(inner) for inner in inside]
         config = {k: v for k, v in layer.get_config().items() if k not in ("name", "seed")}
         return [type(layer).__name__, config]
 

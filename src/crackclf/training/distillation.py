@@ -11,7 +11,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from crackclf.errors import UserError
-from crackclf.models.backbones import BACKBONES, build_backbone, build_narrow_base
+from crackclf.models.backbones import BACKBONES
+from crackclf.models.bases import build_backbone, build_narrow_base
 
 TEACHER_SIZE = 192
 BATCH_SIZE = 16  # Small batches stay in the processor's cache: faster than 64 on two cores.

@@ -31,34 +31,37 @@ def train_folder(
     validation_split: float = 0.2,
     test_split: float = 0.2,
     seed: int = 0,
+    backbone: str = "mobilenetv2",
     weights: str | os.PathLike | None = "imagenet",
     positive: str | None = None,
     group_by: str | None = None,
     skip_unreadable: bool = False,
     cache_features: bool = True,
     views: int = 0,
+    log_dir: str | os.PathLike = "logs",
 ) -> tuple[Path, Classifier, Report]:
     """Loads, trains, evaluates on the test set and saves, as the notebook does step by step.
 
-    Curves and checkpoints go to `logs/<name of out>`. A run that was interrupted goes on from
+    Curves and checkpoints go to `<log_dir>/<name of out>`. A run that was interrupted goes on from
     its last full epoch when started again with the same arguments.
 
     Args:
         directory: see `load_datasets`.
-        out: the model folder to make; `saved_models/mobilenetv2-N` with the first free N when
-            None.
+        out: the model folder to make; `saved_models/BACKBONE-N` with the first free N when None.
         epochs: at most this many.
         image_size: see `load_datasets`.
         batch_size: see `load_datasets`.
         validation_split: see `load_datasets`.
         test_split: see `load_datasets`.
         seed: of the split, the shuffling, the augmentation, the dropout and the head.
+        backbone: see `build_model`.
         weights: see `build_model`.
         positive: the class that means cracked; found by its name when None.
         group_by: see `load_datasets`.
         skip_unreadable: see `load_datasets`.
         cache_features: see `train`.
         views: see `train`.
+        log_dir: the folder that holds a folder for each run.
 
     Returns:
         The model folder, the saved `Classifier` and the `Report` on the test set.
@@ -74,6 +77,7 @@ def train_folder(
         "validation_split": validation_split,
         "test_split": test_split,
         "seed": seed,
+        "backbone": backbone,
         "weights": None if weights is None else str(weights),
         "positive": positive,
         "group_by": group_by,
@@ -81,11 +85,11 @@ def train_folder(
         "cache_features": cache_features,
         "views": views,
     }
-    out = _next_free(arguments) if out is None else check_new_folder(out)
+    out = _next_free(Path(log_dir), arguments) if out is None else check_new_folder(out)
     if epochs < 1:
         raise UserError(f"epochs must be at least 1. Received: {epochs}.")
     check_views(views, cache_features)
-    logs = Path("logs") / out.name
+    logs = Path(log_dir) / out.name
     _check_logs(logs, arguments, out)
 
     keras.utils.set_random_seed(seed)
@@ -102,7 +106,7 @@ def train_folder(
     positive = find_positive(data.class_names, positive)
     for subset, counts in data.counts.items():
         notice(f"{subset}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
-    model = build_model(image_size, weights=weights)
+    model = build_model(image_size, backbone, weights)
 
     logs.mkdir(parents=True, exist_ok=True)
     write_whole(logs / "run.json", json.dumps(arguments, indent=2) + "\n")
@@ -170,11 +174,11 @@ def save_run(
     )
 
 
-def _next_free(arguments: dict) -> Path:
+def _next_free(log_dir: Path, arguments: dict) -> Path:
     number = 1
     while True:
-        out = Path("saved_models") / f"mobilenetv2-{number}"
-        logs = Path("logs") / out.name
+        out = Path("saved_models") / f"{arguments['backbone']}-{number}"
+        logs = log_dir / out.name
         if not out.exists() and (not logs.exists() or _is_unfinished(logs, arguments)):
             return out
         number += 1

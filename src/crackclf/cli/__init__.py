@@ -1,0 +1,44 @@
+"""The command line: one command per verb; the work is done in the rooms."""
+
+import os
+import sys
+
+import typer
+
+from crackclf.cli.inference import evaluate, predict
+from crackclf.cli.training import compare, sample, train
+from crackclf.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Tells cracked concrete from sound concrete.\n\n"
+    "\b\nAt once, with the model that comes with it:\n"
+    "  crackclf predict photos/\n\n"
+    "\b\nA first round of training, nothing to download:\n"
+    "  crackclf sample data/sample\n"
+    "  crackclf train data/sample --out saved_models/first\n"
+    "  crackclf evaluate saved_models/first data/sample\n"
+    "  crackclf predict data/sample/Positive --model saved_models/first",
+)
+for _command in (sample, train, compare, evaluate, predict):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake ends in one message and exit status 2."""
+    # TensorFlow's start-up notes about processors and graphics cards help no user.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    try:
+        app()
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"Error: {error.filename}: {error.strerror}.", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,5 @@
+"""`python -m crackclf.cli`."""
+
+from crackclf.cli import main
+
+main()
