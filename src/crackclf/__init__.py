@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crackclf.models.classifier import build_model
     from crackclf.models.saving import Classifier, load_model, save_model
     from crackclf.training.callbacks import build_callbacks
+    from crackclf.training.comparison import compare
     from crackclf.training.fit import train
     from crackclf.training.pipeline import save_run
 
@@ -32,6 +33,7 @@ _HOMES = {
     "build_augmentation": "models.augmentation",
     "build_callbacks": "training.callbacks",
     "build_model": "models.classifier",
+    "compare": "training.comparison",
     "evaluate": "evaluation.metrics",
     "load_datasets": "data.datasets",
     "load_model": "models.saving",
@@ -52,6 +54,7 @@ __all__ = [
     "build_augmentation",
     "build_callbacks",
     "build_model",
+    "compare",
     "evaluate",
     "load_datasets",
     "load_model",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from sklearn import metrics as sk
 
 from crackclf.data.images import read_image
@@ -172,8 +173,11 @@ def plot_accuracy_cost(
             label=name,
         )
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xlabel("images per second at prediction (logarithmic)")
     axis.set_ylabel("test accuracy, 95 % interval")
     axis.grid(alpha=0.3)
-    axis.legend()
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
