@@ -1,11 +1,6 @@
-import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-
-# Where PyTorch is installed it comes first: imported after TensorFlow, it aborts the process.
-with contextlib.suppress(ImportError):
-    import torchvision  # noqa: F401
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")

@@ -3,10 +3,8 @@ import numpy as np
 import pytest
 
 from crackclf.models.bases import build_narrow_base
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("torchvision")
-from crackclf.training import student  # noqa: E402
+from crackclf.models.pytorch import torch
+from crackclf.training import student
 
 
 def sieve(images: np.ndarray) -> np.ndarray:

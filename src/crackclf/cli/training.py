@@ -104,7 +104,8 @@ def compare(
         list[str],
         typer.Option(
             help="Two or more of mobilenetv2, mobilenetv3large, vgg16, vgg16-block4 (cut off "
-            "behind its fourth block), resnet50, resnet50v2, efficientnetv2b0, convnexttiny.",
+            "behind its fourth block), resnet50, resnet50v2, efficientnetv2b0, convnexttiny, "
+            "resnet18-torch (in PyTorch, an extra).",
             metavar="NAME ...",
         ),
     ],

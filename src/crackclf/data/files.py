@@ -23,6 +23,12 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> Path:
     return path
 
 
+def sha256(path: str | os.PathLike) -> str:
+    """The SHA-256 digest of a file's bytes, 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def check_result_path(path: str | os.PathLike, start: str) -> Path:
     """Refuses to write results over a file that is not an earlier result.
 

@@ -24,10 +24,10 @@ class Entry:
         n: number of test images.
         wrong: the test images on which it is wrong.
         parameters: of the whole model.
-        megabytes: size of `model.keras`, in millions of bytes.
+        megabytes: size of the model's file, in millions of bytes.
         seconds: of loading the images, training and testing; less where the features had been
             cached before. None when an interruption lost it.
-        images_per_second: at prediction with Keras, in batches of 32.
+        images_per_second: at prediction, in batches of 32.
         peak_mb: most memory that its process held, in MiB; None on Windows, which does not say.
     """
 
@@ -86,7 +86,7 @@ class Comparison:
 
     def __str__(self) -> str:
         head = ("backbone", "accuracy", "95 % interval", "loss", "AUROC", "parameters", "MB")
-        rows = [(*head, "seconds", "images/s", "peak MiB")]
+        rows: list[tuple[str, ...]] = [(*head, "seconds", "images/s", "peak MiB")]
         for entry in self.entries:
             low, high = entry.accuracy_interval
             auroc = "" if entry.auroc is None else f"{entry.auroc:.4f}"

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -45,7 +46,8 @@ def _caffe() -> keras.Layer:
     # keras.applications.imagenet_utils.
     rgb = keras.Input((None, None, 3))
     bgr = keras.ops.flip(rgb, axis=-1)
-    means = keras.layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68])
+    offset: Any = [-103.939, -116.779, -123.68]
+    means = keras.layers.Rescaling(1.0, offset)
     return keras.Model(rgb, means(bgr), name="preprocessing")
 
 
@@ -127,3 +129,5 @@ BACKBONES = {
         "convnexttiny",
     ),
 }
+
+RESNET18 = "resnet18-torch"  # In PyTorch: crackclf.models.resnet18.

@@ -1,6 +1,5 @@
 """The frozen bases: built, and their weights found and loaded."""
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from crackclf.data.files import sha256
 from crackclf.errors import UserError, notice
 from crackclf.models.backbones import BACKBONES, Backbone
 from crackclf.models.saving import load_model
@@ -48,16 +48,15 @@ def build_backbone(
             f"{name} needs image_size of at least {backbone.minimum_size} pixels. "
             f"Received: {image_size}."
         )
-    if weights == "concrete" and name != "mobilenetv2":
-        raise UserError(f"weights='concrete' are a MobileNetV2's. Received: backbone={name!r}.")
-    file = _weights_file(backbone.weights_name, weights)
+    file = find_weights(backbone.weights_name, weights, (".weights.h5", ".h5"))
     if file is not None:
         base = _build(backbone, image_size, None)
         origin = _load(base, name, file)
     elif weights == "concrete":
         base, origin = _concrete(image_size)
     elif weights is None:
-        base, origin = _build(backbone, image_size, None), "random initialisation"
+        base = _build(backbone, image_size, None)
+        origin = "random initialisation"
         _settle(base, backbone, image_size)
     else:
         try:
@@ -66,12 +65,12 @@ def build_backbone(
         except Exception as error:  # get_file raises a bare Exception when it cannot download.
             if name != "mobilenetv2":
                 raise MissingWeightsError(
-                    f"ImageNet weights for {name} cannot be had here ({_first_line(error)}). Set "
+                    f"ImageNet weights for {name} cannot be had here ({first_line(error)}). Set "
                     f"CRACKCLF_WEIGHTS_DIR to a folder with {backbone.weights_name}.weights.h5, or "
                     f"put Keras' {backbone.keras_file} into ~/.keras/models."
                 ) from None
             notice(
-                f"ImageNet weights for {name} cannot be had here ({_first_line(error)}), so the "
+                f"ImageNet weights for {name} cannot be had here ({first_line(error)}), so the "
                 "base is the one trained on concrete that comes with crackclf; for ImageNet's, "
                 f"set CRACKCLF_WEIGHTS_DIR to a folder with {name}.weights.h5 or give weights=PATH"
             )
@@ -109,7 +108,8 @@ def build_narrow_base(image_size: int) -> keras.Model:
 def _concrete(image_size: int) -> tuple[keras.Model, str]:
     shipped = load_model()
     base = build_narrow_base(image_size)
-    base.set_weights(shipped.model.get_layer("mobilenetv2").get_weights())
+    model: Any = shipped.model
+    base.set_weights(model.get_layer("mobilenetv2").get_weights())
     return base, f"concrete, shipped with crackclf, sha256 {shipped.card.sha256}"
 
 
@@ -119,9 +119,9 @@ def _load(base: keras.Model, name: str, file: Path) -> str:
     except Exception as error:
         raise UserError(
             f"{file}: cannot be loaded as weights of {name} without top "
-            f"({_first_line(error)}). Expected a Keras .weights.h5 or .h5 file."
+            f"({first_line(error)}). Expected a Keras .weights.h5 or .h5 file."
         ) from None
-    return f"{file.name}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
+    return f"{file.name}, sha256 {sha256(file)}"
 
 
 def _settle(base: keras.Model, backbone: Backbone, image_size: int) -> None:
@@ -140,7 +140,24 @@ def _settle(base: keras.Model, backbone: Backbone, image_size: int) -> None:
         norm.momentum = momentum
 
 
-def _weights_file(name: str, weights: str | os.PathLike | None) -> Path | None:
+def find_weights(
+    name: str, weights: str | os.PathLike | None, suffixes: tuple[str, ...]
+) -> Path | None:
+    """Finds a file of weights: the one named, or ImageNet's in the mirror folder.
+
+    Args:
+        name: how the file is called in a mirror folder.
+        weights: see `build_backbone`.
+        suffixes: that it may have, the first one first.
+
+    Returns:
+        The file; None when there is none to look for or none in the mirror folder.
+
+    Raises:
+        UserError: when the file or the mirror folder named does not exist.
+    """
+    if weights == "concrete" and name != "mobilenetv2":
+        raise UserError(f"weights='concrete' are a MobileNetV2's. Received: backbone {name!r}.")
     if weights is None or weights == "concrete":
         return None
     if weights != "imagenet":
@@ -148,7 +165,7 @@ def _weights_file(name: str, weights: str | os.PathLike | None) -> Path | None:
         if not path.is_file():
             raise UserError(
                 f"{path}: no such weights file. Expected 'imagenet', 'concrete', None or the path "
-                "of a .weights.h5 or .h5 file."
+                f"of a {' or '.join(suffixes)} file."
             )
         return path
     mirror = os.environ.get("CRACKCLF_WEIGHTS_DIR")
@@ -156,12 +173,13 @@ def _weights_file(name: str, weights: str | os.PathLike | None) -> Path | None:
         return None
     if not Path(mirror).is_dir():
         raise UserError(f"CRACKCLF_WEIGHTS_DIR={mirror}: no such folder.")
-    for suffix in (".weights.h5", ".h5"):
+    for suffix in suffixes:
         path = Path(mirror) / f"{name}{suffix}"
         if path.is_file():
             return path
     return None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line without its full stop."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

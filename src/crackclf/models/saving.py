@@ -1,39 +1,46 @@
 """Saved models: one folder each, written whole or not at all, checked when loaded."""
 
 import dataclasses
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from crackclf.data.files import sha256
 from crackclf.errors import UserError
 from crackclf.models.card import Card
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from crackclf.models.resnet18 import ResNet18
+
 SHIPPED = Path(__file__).parents[1] / "shipped"
 _FEW = 8  # Images.
-_VERSIONED = ("crackclf", "keras", "tensorflow", "numpy")
+_KERAS_FILE, _TORCH_FILE = "model.keras", "model.pt"
+_VERSIONED = {
+    _KERAS_FILE: ("crackclf", "keras", "tensorflow", "numpy"),
+    _TORCH_FILE: ("crackclf", "torch", "torchvision", "numpy"),
+}
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A Keras model with its card.
+    """A model with its card.
 
     Attributes:
-        model: from images of shape (batch, image_size, image_size, 3) in 0..255 to
-            probabilities of shape (batch, 2) in the order of `card.class_names`.
+        model: a Keras model from images of shape (batch, image_size, image_size, 3) in 0..255 to
+            probabilities of shape (batch, 2) in the order of `card.class_names`; or a `ResNet18`.
         card: class names, threshold, temperature and origin.
     """
 
-    model: keras.Model
+    model: "keras.Model | ResNet18"
     card: Card
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -46,7 +53,7 @@ class Classifier:
             float32 of shape (batch, 2), rows summing to 1.
         """
         model: Any = self.model
-        if len(images) <= _FEW and model.predict_function is None:
+        if len(images) <= _FEW and getattr(model, "predict_function", model) is None:
             # Building the graph takes longer than to do without it once; from the second call on
             # it pays.
             model.make_predict_function()
@@ -73,13 +80,15 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 
 
 def save_model(
-    model: keras.Model,
+    model: "keras.Model | ResNet18",
     folder: str | os.PathLike,
     card: Card,
     files: Mapping[str, str | bytes] | None = None,
     figures: "Mapping[str, Figure] | None" = None,
 ) -> Classifier:
-    """Saves a model as a folder with `model.keras`, `card.json` and what else belongs to it.
+    """Saves a model as a folder with `card.json` and what else belongs to it.
+
+    Keras models go into `model.keras`, the state dict of a `ResNet18` into `model.pt`.
 
     Everything is written under a temporary name beside the target, read back, and renamed in
     the end: a full disk or a kill leaves either the whole folder or none.
@@ -113,10 +122,10 @@ def save_model(
             (building / name).write_bytes(data)
         for name, figure in (figures or {}).items():
             figure.savefig(building / f"{name}.png", dpi=120)
-        model.save(building / "model.keras")
-        card = dataclasses.replace(
-            card, versions=_versions(), sha256=_sha256(building / "model.keras")
-        )
+        name = _KERAS_FILE if isinstance(model, keras.Model) else _TORCH_FILE
+        model.save(building / name)
+        versions = {package: version(package) for package in _VERSIONED[name]}
+        card = dataclasses.replace(card, versions=versions, sha256=sha256(building / name))
         (building / "card.json").write_text(card.to_json(), encoding="utf-8")
         for path in building.iterdir():
             with path.open("rb") as file:
@@ -167,8 +176,8 @@ def load_model(folder: str | os.PathLike = "shipped") -> Classifier:
         A `Classifier`.
 
     Raises:
-        UserError: when the folder is not a saved model, its `model.keras` is not the one that
-            the card describes, or Keras' safe mode refuses it.
+        UserError: when the folder is not a saved model, its `model.keras` or `model.pt` is not
+            the one that the card describes, or it cannot be loaded safely.
 
     Example:
 
@@ -178,19 +187,23 @@ def load_model(folder: str | os.PathLike = "shipped") -> Classifier:
     ```
     """
     folder = model_folder(folder)
-    path = folder / "model.keras"
-    if not path.is_file() or not (folder / "card.json").is_file():
+    path = next((x for x in map(folder.joinpath, _VERSIONED) if x.is_file()), None)
+    if path is None or not (folder / "card.json").is_file():
         found = "no such folder" if not folder.exists() else "is not a saved model"
         raise UserError(
-            f"{folder}: {found}. Expected a folder with model.keras and card.json, as `crackclf "
-            "train` writes it."
+            f"{folder}: {found}. Expected a folder with {_KERAS_FILE} or {_TORCH_FILE} and "
+            "card.json, as `crackclf train` writes it."
         )
     card = Card.read(folder / "card.json")
-    if _sha256(path) != card.sha256:
+    if sha256(path) != card.sha256:
         raise UserError(
             f"{path}: is damaged or was exchanged: its sha256 is not the one in card.json. Copy "
             "the folder again from its source."
         )
+    if path.name == _TORCH_FILE:
+        from crackclf.models.resnet18 import load_resnet18
+
+        return Classifier(load_resnet18(path), card)
     try:
         model: Any = keras.saving.load_model(path, safe_mode=True)
     except Exception as error:
@@ -202,14 +215,3 @@ def load_model(folder: str | os.PathLike = "shipped") -> Classifier:
             f"Received: {model.input_shape} and {model.output_shape}."
         )
     return Classifier(model, card)
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in _VERSIONED}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

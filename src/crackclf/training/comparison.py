@@ -8,15 +8,19 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crackclf.data.files import write_whole
 from crackclf.errors import UserError, notice
 from crackclf.evaluation.comparison import Comparison, Entry, compare_entries
-from crackclf.models.backbones import BACKBONES
+from crackclf.models.backbones import BACKBONES, RESNET18
+
+if TYPE_CHECKING:
+    from crackclf.models.saving import Classifier
 
 _TIMED_BATCH, _TIMED_SECONDS = 32, 3.0
 
@@ -39,7 +43,7 @@ def compare(
 
     Args:
         directory: see `load_datasets`.
-        backbones: keys of `crackclf.models.backbones.BACKBONES`.
+        backbones: keys of `crackclf.models.backbones.BACKBONES`, or `"resnet18-torch"`.
         out: the folder for the figures, and how the model folders' names begin.
         log_dir: the folder that holds a folder of curves for each run.
         settings: further arguments of `train_folder`, the same for all.
@@ -59,11 +63,11 @@ def compare(
     from crackclf.evaluation.plots import plot_accuracy_cost
     from crackclf.models.bases import MissingWeightsError
 
-    unknown = set(backbones) - set(BACKBONES)
-    if unknown or not backbones:
-        raise UserError(
-            f"backbones must be among {', '.join(BACKBONES)}. Received: {list(backbones)}."
-        )
+    known = [*BACKBONES, RESNET18]
+    if not backbones or not set(known).issuperset(backbones):
+        raise UserError(f"backbones must be among {', '.join(known)}. Received: {list(backbones)}.")
+    if RESNET18 in backbones:
+        import_module("crackclf.models.pytorch")  # Which says how to install it, before hours pass.
     out = Path(out)
     _check_settings(out, {"directory": str(Path(directory).resolve())} | settings)
     entries, missing = [], {}
@@ -148,9 +152,9 @@ def _train(
         test["n"],
         tuple(image["file"] for image in test["misclassified"]),
         classifier.model.count_params(),
-        (folder / "model.keras").stat().st_size / 1e6,
+        next(folder.glob("model.*")).stat().st_size / 1e6,
         seconds,
-        _time_prediction(classifier.model),
+        _time_prediction(classifier),
         _peak_mb(),
     )
     write_whole(path, json.dumps(dataclasses.asdict(entry), indent=2) + "\n")
@@ -163,8 +167,9 @@ def _read_entry(path: Path) -> Entry:
     return Entry(**fields | {"wrong": tuple(fields["wrong"])})
 
 
-def _time_prediction(model: Any) -> float:
-    images = np.random.default_rng(0).uniform(0, 255, (_TIMED_BATCH, *model.input_shape[1:]))
+def _time_prediction(classifier: "Classifier") -> float:
+    size, model = classifier.card.image_size, classifier.model
+    images = np.random.default_rng(0).uniform(0, 255, (_TIMED_BATCH, size, size, 3))
     model.predict_on_batch(images)  # The first call builds the graph.
     start, batches = time.perf_counter(), 0
     while time.perf_counter() - start < _TIMED_SECONDS:

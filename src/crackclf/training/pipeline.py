@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -14,12 +15,16 @@ from crackclf.data.folders import find_positive
 from crackclf.errors import UserError, notice
 from crackclf.evaluation import plots
 from crackclf.evaluation.metrics import Report, evaluate
+from crackclf.models.backbones import RESNET18
 from crackclf.models.card import Card
 from crackclf.models.classifier import build_model
 from crackclf.models.saving import Classifier, check_new_folder, save_model
 from crackclf.training.callbacks import build_callbacks
 from crackclf.training.feature_cache import check_views
 from crackclf.training.fit import predict_features, train
+
+if TYPE_CHECKING:
+    from crackclf.models.resnet18 import ResNet18
 
 
 def train_folder(
@@ -54,7 +59,8 @@ def train_folder(
         validation_split: see `load_datasets`.
         test_split: see `load_datasets`.
         seed: of the split, the shuffling, the augmentation, the dropout and the head.
-        backbone: see `build_model`.
+        backbone: see `build_model`; or `"resnet18-torch"`, see `build_resnet18`, of which no
+            features are cached.
         weights: see `build_model`.
         positive: the class that means cracked; found by its name when None.
         group_by: see `load_datasets`.
@@ -88,7 +94,7 @@ def train_folder(
     out = _next_free(Path(log_dir), arguments) if out is None else check_new_folder(out)
     if epochs < 1:
         raise UserError(f"epochs must be at least 1. Received: {epochs}.")
-    check_views(views, cache_features)
+    check_views(views, cache_features and backbone != RESNET18)
     logs = Path(log_dir) / out.name
     _check_logs(logs, arguments, out)
 
@@ -106,13 +112,17 @@ def train_folder(
     positive = find_positive(data.class_names, positive)
     for subset, counts in data.counts.items():
         notice(f"{subset}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
-    model = build_model(image_size, backbone, weights)
+    model: Any = _build(backbone, image_size, weights, seed)
 
     logs.mkdir(parents=True, exist_ok=True)
     write_whole(logs / "run.json", json.dumps(arguments, indent=2) + "\n")
-    train(model, data, build_callbacks(logs), epochs, cache_features, views, seed)
-
-    probabilities = predict_features(model, data) if cache_features else model.predict(data.test)
+    if backbone == RESNET18:
+        probabilities = _fit_torch(model, data, logs, epochs, seed)
+    else:
+        train(model, data, build_callbacks(logs), epochs, cache_features, views, seed)
+        probabilities = (
+            predict_features(model, data) if cache_features else model.predict(data.test)
+        )
     report = evaluate(
         data.labels["test"], probabilities, data.class_names, data.files["test"], positive
     )
@@ -121,7 +131,7 @@ def train_folder(
 
 
 def save_run(
-    model: keras.Model,
+    model: "keras.Model | ResNet18",
     out: str | os.PathLike,
     data: Datasets,
     report: Report,
@@ -131,12 +141,12 @@ def save_run(
     """Saves a trained model with its card, history, split, test report and plots.
 
     Args:
-        model: the trained model, from `build_model`.
+        model: the trained model, from `build_model` or `build_resnet18`.
         out: the model folder to make; must not exist.
         data: what it was trained on.
         report: from `evaluate` on the test set.
         probabilities: float of shape (n, 2), the model's on the test set.
-        log_dir: the run's folder, where `build_callbacks` left `history.csv`.
+        log_dir: the run's folder, which holds `history.csv`.
 
     Returns:
         The `Classifier` as read back from the folder.
@@ -172,6 +182,28 @@ def save_run(
             "misclassified": plots.plot_misclassified(report.misclassified),
         },
     )
+
+
+def _build(backbone: str, image_size: int, weights: str | os.PathLike | None, seed: int) -> Any:
+    if backbone != RESNET18:
+        return build_model(image_size, backbone, weights)
+    from crackclf.models.pytorch import torch
+    from crackclf.models.resnet18 import build_resnet18
+
+    torch.manual_seed(seed)
+    return build_resnet18(weights)
+
+
+def _fit_torch(model: Any, data: Datasets, logs: Path, epochs: int, seed: int) -> np.ndarray:
+    from crackclf.models.pytorch import torch
+    from crackclf.training.resnet18 import CrackDataset, predict_resnet18, train_resnet18
+
+    def load(subset: str, **shuffling: Any) -> torch.utils.data.DataLoader:
+        return torch.utils.data.DataLoader(CrackDataset(data, subset), data.batch_size, **shuffling)
+
+    training = load("train", shuffle=True, generator=torch.Generator().manual_seed(seed))
+    train_resnet18(model, training, load("validation"), logs, epochs * len(training))
+    return predict_resnet18(model, load("test"))
 
 
 def _next_free(log_dir: Path, arguments: dict) -> Path:

@@ -1,22 +1,19 @@
 """The small network that ships, taught from scratch by what a large one says of stored views.
 
 In PyTorch, where a MobileNetV2 learns twice as fast on two cores as in TensorFlow, and in a
-process of its own: in one process the two register the same LLVM options twice and abort.
+process of its own, which holds no more than that.
 """
 
-# pyright: reportMissingImports=false
 import math
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
-from torch import nn
-from torch.nn import functional
-from torchvision.models import mobilenet_v2
 from tqdm import tqdm
+
+from crackclf.models.pytorch import torch, torchvision
 
 CELL = 32  # Pixels of the image for each cell of the last feature map, each way.
 LABEL_SHARE = 0.3
@@ -41,15 +38,15 @@ def main(
     np.savez(checkpoint.with_suffix(".npz"), *to_keras(net))
 
 
-class Student(nn.Module):
+class Student(torch.nn.Module):
     """A MobileNetV2 of half width that answers with its feature map and two logits."""
 
     def __init__(self) -> None:
         super().__init__()
         # Keras' settings of the normalisation, for there the network will live.
-        norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
-        self.features = mobilenet_v2(width_mult=0.5, norm_layer=norm).features
-        self.head = nn.Linear(1280, 2)
+        norm = partial(torch.nn.BatchNorm2d, eps=1e-3, momentum=0.01)
+        self.features = torchvision.models.mobilenet_v2(width_mult=0.5, norm_layer=norm).features
+        self.head = torch.nn.Linear(1280, 2)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Feature map and logits of images of shape (batch, 3, height, width) in -1..1."""
@@ -95,9 +92,11 @@ class Lessons:
         )
         images, features = images.permute(0, 3, 1, 2), features.permute(0, 3, 1, 2)
         if cut != size:
-            images = functional.interpolate(images, (size, size), mode="bilinear")
+            images = torch.nn.functional.interpolate(images, (size, size), mode="bilinear")
             cells = (size // CELL, size // CELL)
-            features = functional.interpolate(features, cells, mode="bilinear", antialias=True)
+            features = torch.nn.functional.interpolate(
+                features, cells, mode="bilinear", antialias=True
+            )
         images = (images / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         return images, features, goals
 
@@ -154,8 +153,8 @@ def fit(net: Student, lessons: Lessons, learning_rate: float, checkpoint: Path) 
         for step in range(done, steps):
             images, features, goals = lessons[step]
             seen, logits = net(images)
-            disagreement = functional.cross_entropy(logits, goals)
-            blindness = functional.mse_loss(seen, features)
+            disagreement = torch.nn.functional.cross_entropy(logits, goals)
+            blindness = torch.nn.functional.mse_loss(seen, features)
             optimizer.zero_grad()
             (disagreement + 2 * blindness).backward()
             optimizer.step()
@@ -181,12 +180,12 @@ def to_keras(net: Student) -> list[np.ndarray]:
     """
     arrays = []
     for module in net.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, torch.nn.Conv2d):
             order = (2, 3, 0, 1) if module.groups > 1 else (2, 3, 1, 0)
             arrays.append(module.weight.flip((2, 3)).permute(order))
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, torch.nn.BatchNorm2d):
             arrays += [module.weight, module.bias, module.running_mean, module.running_var]
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, torch.nn.Linear):
             arrays += [module.weight.T, module.bias]
     return [array.detach().numpy() for array in arrays]
 

@@ -1,0 +1,138 @@
+"""ResNet18 in PyTorch: built, its weights found and loaded, and what a saved model asks of it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from crackclf.data.files import sha256
+from crackclf.errors import UserError
+from crackclf.models.backbones import RESNET18
+from crackclf.models.bases import MissingWeightsError, find_weights, first_line
+from crackclf.models.pytorch import torch, torchvision
+
+_WEIGHTS = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+
+
+class ResNet18(torchvision.models.ResNet):
+    """torchvision's `resnet18` with two classes and with ImageNet's normalisation inside.
+
+    From float images of shape (batch, 3, height, width) in 0..255, RGB, to logits of shape
+    (batch, 2). Its state dict has the layout of torchvision's. What saved models need is there
+    under Keras' names.
+
+    Attributes:
+        backbone: `"resnet18-torch"`.
+        weights_origin: where its weights came from before training.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(torchvision.models.resnet.BasicBlock, [2, 2, 2, 2])
+        self.fc = torch.nn.Linear(self.fc.in_features, 2)
+        seen = _WEIGHTS.transforms()
+        mean, std = [255 * x for x in seen.mean], [255 * x for x in seen.std]
+        self.normalize = torchvision.transforms.Normalize(mean, std)
+        self.backbone, self.weights_origin = RESNET18, "random initialisation"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of images in 0..255."""
+        return super().forward(self.normalize(x))
+
+    def train(self, mode: bool = True) -> "ResNet18":
+        """Switches to training all but a frozen BatchNorm, whose statistics would move."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, torch.nn.BatchNorm2d) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities, shape (batch, 2), of images of shape (batch, height, width, 3)."""
+        self.eval()
+        x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            return self(x.to(self.fc.weight)).softmax(dim=1).cpu().numpy()
+
+    def count_params(self) -> int:
+        """Number of weights, statistics of BatchNorm included."""
+        return sum(value.numel() for value in self.state_dict().values())
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the state dict."""
+        torch.save(self.state_dict(), path)
+
+
+def build_resnet18(weights: str | os.PathLike | None = "imagenet", frozen: bool = True) -> ResNet18:
+    """Builds a ResNet18 with a new layer for the two classes.
+
+    Args:
+        weights: `"imagenet"`: `resnet18.pth` from the folder that the environment variable
+            `CRACKCLF_WEIGHTS_DIR` names, else torchvision's cache or download; a path: that state
+            dict, of torchvision's layout; None: random weights.
+        frozen: train the new layer alone: `requires_grad` is False for all others.
+
+    Returns:
+        The network. What is random in it follows `torch.manual_seed`.
+
+    Raises:
+        MissingWeightsError: when ImageNet's weights cannot be had.
+        UserError: when a weights file cannot be used.
+
+    Example:
+
+    ```python
+    torch.manual_seed(0)
+    model = build_resnet18()
+    ```
+    """
+    model = ResNet18()
+    file = find_weights("resnet18", weights, (".pth",))
+    if file is not None:
+        _load(model, file, own_top=False)
+        model.weights_origin = f"{file.name}, sha256 {sha256(file)}"
+    elif weights is not None:
+        try:
+            state = _WEIGHTS.get_state_dict(weights_only=True, check_hash=True)
+        except Exception as error:
+            raise MissingWeightsError(
+                f"ImageNet weights for {RESNET18} cannot be had here ({first_line(error)}). Set "
+                "CRACKCLF_WEIGHTS_DIR to a folder with resnet18.pth, or put torchvision's "
+                f"{Path(_WEIGHTS.url).name} into {torch.hub.get_dir()}/checkpoints."
+            ) from None
+        model.load_state_dict(_without_top(state, model))
+        model.weights_origin = "ImageNet, by torchvision"
+    for parameter in model.parameters():
+        parameter.requires_grad = not frozen
+    model.fc.requires_grad_(True)
+    return model
+
+
+def load_resnet18(path: Path) -> ResNet18:
+    """Loads a saved model's state dict; nothing but tensors is ever unpickled.
+
+    Args:
+        path: a file that `ResNet18.save` wrote.
+
+    Raises:
+        UserError: when it is not one.
+    """
+    model = ResNet18()
+    _load(model, path, own_top=True)
+    return model.eval()
+
+
+def _load(model: ResNet18, path: Path, own_top: bool) -> None:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state if own_top else _without_top(state, model))
+    except Exception as error:
+        raise UserError(
+            f"{path}: cannot be loaded as a ResNet18 ({first_line(error)}). Expected a state dict "
+            "of torchvision's layout, as torch.save writes it."
+        ) from None
+
+
+def _without_top(state: dict[str, torch.Tensor], model: ResNet18) -> dict[str, torch.Tensor]:
+    """The state with the model's own top: ImageNet's knows a thousand classes."""
+    own = model.state_dict()
+    return {name: own[name] if name.startswith("fc.") else x for name, x in state.items()}
