@@ -87,7 +87,9 @@ def test_a_folder_that_is_no_model_is_named(saved, spoil):
         shutil.rmtree(saved)
     if spoil == "empty":
         saved.mkdir()
-    with pytest.raises(UserError, match=r"models/first: .*model\.keras and card\.json"):
+    with pytest.raises(
+        UserError, match=r"models/first: .*model\.keras or model\.pt and card\.json"
+    ):
         load_model(saved)
 
 

@@ -138,6 +138,12 @@ def test_it_is_trained_compared_and_used_like_a_keras_model(sample, tmp_path, mo
     assert wrong == set(twin.wrong)
 
 
+def test_no_iteration_is_refused_before_anything_is_written(data, tmp_path):
+    with pytest.raises(UserError, match="iterations must be at least 1"):
+        train_resnet18(build(), *loaders(data), tmp_path / "run", iterations=0)
+    assert not (tmp_path / "run").exists()
+
+
 def test_views_which_it_does_not_cache_are_refused(sample, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="leave out views"):
