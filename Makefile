@@ -22,7 +22,7 @@ board: .venv/notebook
 	$(BIN)/tensorboard --logdir logs
 
 test: check
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 check: .venv/dev
 	$(BIN)/ruff check .
