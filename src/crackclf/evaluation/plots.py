@@ -39,7 +39,8 @@ def plot_images(
         columns: images per row.
     """
     rows = max(1, -(-len(images) // columns))
-    figure, axes = _new(rows, columns, 1.7 * columns, 1.95 * rows)
+    height = 1.95 + 0.22 * max((title.count("\n") for title in titles), default=0)
+    figure, axes = _new(rows, columns, 1.7 * columns, height * rows)
     for axis in axes.flat:
         axis.set_axis_off()
     for i, (axis, image, title) in enumerate(zip(axes.flat, images, titles, strict=False)):
