@@ -35,7 +35,7 @@ check: .venv/dev
 
 # Each extra is installed once, and again whenever pyproject.toml changes.
 .venv/notebook .venv/dev: .venv/%: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable ".[$*]"
 	touch $@
 
 clean:
