@@ -64,11 +64,9 @@ def build_backbone(
             origin = "ImageNet, by Keras"
         except Exception as error:  # get_file raises a bare Exception when it cannot download.
             if name != "mobilenetv2":
-                raise MissingWeightsError(
-                    f"ImageNet weights for {name} cannot be had here ({first_line(error)}). Set "
-                    f"CRACKCLF_WEIGHTS_DIR to a folder with {backbone.weights_name}.weights.h5, or "
-                    f"put Keras' {backbone.keras_file} into ~/.keras/models."
-                ) from None
+                wanted = f"{backbone.weights_name}.weights.h5"
+                cached = f"Keras' {backbone.keras_file} into ~/.keras/models"
+                raise missing_weights(name, error, wanted, cached) from None
             notice(
                 f"ImageNet weights for {name} cannot be had here ({first_line(error)}), so the "
                 "base is the one trained on concrete that comes with crackclf; for ImageNet's, "
@@ -178,6 +176,21 @@ def find_weights(
         if path.is_file():
             return path
     return None
+
+
+def missing_weights(name: str, error: Exception, file: str, cached: str) -> MissingWeightsError:
+    """The error for ImageNet weights that are nowhere.
+
+    Args:
+        name: of the backbone.
+        error: why they could not be downloaded.
+        file: how they are called in a mirror folder.
+        cached: how they are called elsewhere, and where they are looked for there.
+    """
+    return MissingWeightsError(
+        f"ImageNet weights for {name} cannot be had here ({first_line(error)}). Set "
+        f"CRACKCLF_WEIGHTS_DIR to a folder with {file}, or put {cached}."
+    )
 
 
 def first_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from crackclf.data.files import sha256
 from crackclf.errors import UserError
 from crackclf.models.backbones import RESNET18
-from crackclf.models.bases import MissingWeightsError, find_weights, first_line
+from crackclf.models.bases import find_weights, first_line, missing_weights
 from crackclf.models.pytorch import torch, torchvision
 
 _WEIGHTS = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
@@ -94,10 +94,9 @@ def build_resnet18(weights: str | os.PathLike | None = "imagenet", frozen: bool 
         try:
             state = _WEIGHTS.get_state_dict(weights_only=True, check_hash=True)
         except Exception as error:
-            raise MissingWeightsError(
-                f"ImageNet weights for {RESNET18} cannot be had here ({first_line(error)}). Set "
-                "CRACKCLF_WEIGHTS_DIR to a folder with resnet18.pth, or put torchvision's "
-                f"{Path(_WEIGHTS.url).name} into {torch.hub.get_dir()}/checkpoints."
+            cached = f"{Path(_WEIGHTS.url).name} into {torch.hub.get_dir()}/checkpoints"
+            raise missing_weights(
+                RESNET18, error, "resnet18.pth", f"torchvision's {cached}"
             ) from None
         model.load_state_dict(_without_top(state, model))
         model.weights_origin = "ImageNet, by torchvision"
