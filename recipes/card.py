@@ -5,16 +5,13 @@ import io
 import string
 from pathlib import Path
 
-import numpy as np
 from scipy.stats import binomtest
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from crackclf.data.datasets import Datasets
 from crackclf.data.splits import SUBSETS
 from crackclf.evaluation.metrics import Report
 from crackclf.models.saving import Classifier
 
-DRAWS = 1000  # Of photos, for an interval.
 TITLES = {
     "metu": "METU",
     "sdnet": "SDNET2018, unseen photos",
@@ -23,26 +20,6 @@ TITLES = {
     "uav-16": "drone photos, cut in 16",
     "sample": "drawn sample",
 }
-
-
-def photo_intervals(
-    cracked: np.ndarray, scores: np.ndarray, photos: np.ndarray, threshold: float
-) -> dict[str, tuple[float, float]]:
-    """95 % intervals by drawing whole photos anew: patches of one photo are no free witnesses."""
-    rng = np.random.default_rng(0)
-    patches = [np.flatnonzero(photos == photo) for photo in np.unique(photos)]
-    drawn = {"auroc": [], "balanced_accuracy": []}
-    for _ in range(DRAWS):
-        at = np.concatenate([patches[i] for i in rng.integers(0, len(patches), len(patches))])
-        if len(set(cracked[at])) == 2:
-            drawn["auroc"].append(roc_auc_score(cracked[at], scores[at]))
-            drawn["balanced_accuracy"].append(
-                balanced_accuracy_score(cracked[at], scores[at] >= threshold)
-            )
-    return {
-        name: (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975)))
-        for name, values in drawn.items()
-    }
 
 
 def compare(reports: dict[str, dict[str, tuple[Report, dict]]]) -> str:

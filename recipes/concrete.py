@@ -23,7 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import typer
-from card import compare, describe, photo_intervals, split_table
+from card import compare, describe, split_table
 
 from crackclf.data.datasets import Datasets, load_datasets
 from crackclf.data.folders import find_positive
@@ -32,6 +32,7 @@ from crackclf.data.sample import write_sample
 from crackclf.data.splits import SUBSETS
 from crackclf.errors import UserError, notice
 from crackclf.evaluation.calibration import choose_threshold, fit_temperature
+from crackclf.evaluation.intervals import group_intervals
 from crackclf.evaluation.metrics import Report, evaluate
 from crackclf.inference.predict import predict
 from crackclf.models.card import Card
@@ -277,7 +278,7 @@ def measure(
         photos = [re.search(pattern, file.name)[1] if pattern else file.name for file in files]  # type: ignore[index]
         reports[name] = (
             report,
-            photo_intervals(labels == 0, scores, np.array(photos), classifier.card.threshold),
+            group_intervals(labels == 0, scores, photos, classifier.card.threshold),
         )
     return reports
 

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from crackclf.data.images import read_image
     from crackclf.data.sample import write_sample
     from crackclf.errors import UserError
+    from crackclf.evaluation.curves import diagnose, read_curves
     from crackclf.evaluation.metrics import Report, evaluate
     from crackclf.inference.predict import Prediction, predict
     from crackclf.models.augmentation import build_augmentation
     from crackclf.models.classifier import build_model
+    from crackclf.models.ensemble import build_ensemble
     from crackclf.models.saving import Classifier, load_model, save_model
     from crackclf.training.callbacks import build_callbacks
     from crackclf.training.comparison import compare
-    from crackclf.training.fit import train
+    from crackclf.training.fit import fine_tune, train
     from crackclf.training.pipeline import save_run
 
 __version__ = "0.1.0"
@@ -32,12 +34,16 @@ _HOMES = {
     "UserError": "errors",
     "build_augmentation": "models.augmentation",
     "build_callbacks": "training.callbacks",
+    "build_ensemble": "models.ensemble",
     "build_model": "models.classifier",
     "compare": "training.comparison",
+    "diagnose": "evaluation.curves",
     "evaluate": "evaluation.metrics",
+    "fine_tune": "training.fit",
     "load_datasets": "data.datasets",
     "load_model": "models.saving",
     "predict": "inference.predict",
+    "read_curves": "evaluation.curves",
     "read_image": "data.images",
     "save_model": "models.saving",
     "save_run": "training.pipeline",
@@ -53,12 +59,16 @@ __all__ = [
     "UserError",
     "build_augmentation",
     "build_callbacks",
+    "build_ensemble",
     "build_model",
     "compare",
+    "diagnose",
     "evaluate",
+    "fine_tune",
     "load_datasets",
     "load_model",
     "predict",
+    "read_curves",
     "read_image",
     "save_model",
     "save_run",

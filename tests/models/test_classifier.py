@@ -46,7 +46,7 @@ def test_preprocessing_is_applied_once_and_inside(model):
 
 def test_it_is_compiled_with_adam_cross_entropy_and_accuracy(model):
     assert isinstance(model.optimizer, keras.optimizers.Adam)
-    assert model.loss == "categorical_crossentropy"
+    assert isinstance(model.loss, keras.losses.CategoricalCrossentropy)
     assert set(model.evaluate(IMAGES, np.eye(2)[[0, 1, 0, 1]], verbose=0, return_dict=True)) == {
         "loss",
         "accuracy",
@@ -61,6 +61,19 @@ def test_the_same_global_seed_builds_the_same_head():
     np.testing.assert_array_equal(*heads)
 
 
-def test_a_dropout_of_one_is_refused():
-    with pytest.raises(UserError, match="dropout"):
-        build_model(32, weights=None, dropout=1.0)
+def test_remedies_against_overfitting_are_arguments():
+    arguments = {"hidden_units": 16, "dropout": 0.5, "weight_decay": 0.1, "label_smoothing": 0.2}
+    model = build_model(32, weights=None, **arguments)
+    assert model.get_layer("hidden").units == 16
+    assert model.get_layer("dropout").rate == 0.5
+    assert model.optimizer.weight_decay == 0.1
+    labels = np.eye(2, dtype=np.float32)[[0, 1]]
+    assert float(model.loss(labels, labels)) > 0.1  # Right and sure is no longer free of loss.
+
+
+@pytest.mark.parametrize(
+    "argument", [{"dropout": 1.0}, {"label_smoothing": -0.1}, {"weight_decay": -1}]
+)
+def test_a_remedy_out_of_range_is_refused(argument):
+    with pytest.raises(UserError, match=next(iter(argument))):
+        build_model(32, weights=None, **argument)

@@ -46,13 +46,6 @@ def test_to_train_the_head_is_to_train_the_model(model, images, tmp_path):
     np.testing.assert_allclose(saved.predict(images, verbose=0), head(frozen(images)), rtol=1e-3)
 
 
-def test_a_base_that_is_not_frozen_cannot_be_cached():
-    model = build_model(32, weights=None)
-    model.get_layer("mobilenetv2").trainable = True
-    with pytest.raises(UserError, match="only while the whole base is frozen"):
-        split_model(model)
-
-
 def test_a_model_without_pooling_is_named():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="only")])
     with pytest.raises(UserError, match="Received layers: only"):

@@ -182,3 +182,25 @@ def plot_accuracy_cost(
     axis.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=3)
     return figure
+
+
+def plot_losses(losses: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Draws the losses of several ways to train, a mark for each seed.
+
+    Args:
+        losses: by way, "validation" and "test", each a loss (nats) per seed.
+    """
+    figure, [[axis]] = _new(1, 1, 8, 1 + 0.42 * len(losses))
+    styles = {"validation": ("o", "tab:blue", -0.15), "test": ("s", "tab:orange", 0.15)}
+    for row, values in enumerate(losses.values()):
+        for subset, (marker, color, shift) in styles.items():
+            seeds, at = values[subset], row + shift
+            label = subset if row == 0 else None
+            axis.plot(seeds, [at] * len(seeds), marker, color=color, alpha=0.6, label=label)
+            axis.plot(np.mean(seeds), at, "|", color=color, markersize=16, markeredgewidth=2)
+    axis.set_yticks(range(len(losses)), list(losses))
+    axis.invert_yaxis()
+    axis.set_xlabel("loss; a mark for each seed, a bar at their mean")
+    axis.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure

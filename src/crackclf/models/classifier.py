@@ -15,15 +15,18 @@ def build_model(
     backbone: str = "mobilenetv2",
     weights: str | os.PathLike | None = "imagenet",
     augmentation: keras.Layer | None = None,
+    hidden_units: int = 0,
     dropout: float = 0.2,
+    weight_decay: float = 0.0,
+    label_smoothing: float = 0.0,
     learning_rate: float = 1e-3,
 ) -> keras.Model:
     """Builds and compiles a two-class classifier on a frozen, pre-trained base.
 
     Everything between the pixels and the probabilities is inside: augmentation (in training
     only), the backbone's own preprocessing, the base called with `training=False`, global
-    average pooling, dropout and a softmax layer. Compiled with Adam, categorical cross-entropy
-    and accuracy.
+    average pooling, perhaps a hidden layer, dropout and a softmax layer. Compiled with Adam,
+    categorical cross-entropy and accuracy.
 
     Args:
         image_size: height and width of the input in pixels.
@@ -31,7 +34,15 @@ def build_model(
         weights: `"imagenet"`, `"concrete"` for the base that comes with the package, the path
             of a weights file, or None for random weights; see `build_backbone`.
         augmentation: a layer from images to images; `build_augmentation()` when None.
-        dropout: share of the pooled features dropped in training, from 0 to below 1.
+        hidden_units: of a ReLU layer between pooling and dropout; 0 for none.
+        dropout: share of the features in front of the softmax layer that is dropped in training,
+            from 0 to below 1.
+        weight_decay: share, times the learning rate, by which every trained weight shrinks at each
+            step, 0 or more (Loshchilov & Hutter 2017, arXiv:1711.05101).
+        label_smoothing: share of each label that is spread over both classes, from 0 to below 1
+            (Szegedy et al. 2015, arXiv:1512.00567). Losses that `fit` reports are then against
+            the smoothed labels, and no longer comparable to others; `evaluate` still gives the
+            loss against the true ones.
         learning_rate: of Adam.
 
     Returns:
@@ -49,20 +60,26 @@ def build_model(
     model.summary()
     ```
     """
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout must be from 0 to below 1. Received: {dropout}.")
+    for name, share in {"dropout": dropout, "label_smoothing": label_smoothing}.items():
+        if not 0 <= share < 1:
+            raise UserError(f"{name} must be from 0 to below 1. Received: {share}.")
+    for name, amount in {"hidden_units": hidden_units, "weight_decay": weight_decay}.items():
+        if amount < 0:
+            raise UserError(f"{name} must be 0 or more. Received: {amount}.")
     base, origin = build_backbone(backbone, image_size, weights)
     inputs = keras.Input((image_size, image_size, 3), name="image")
     x = (augmentation or build_augmentation())(inputs)
     x = BACKBONES[backbone].preprocessing()(x)
     x = base(x, training=False)
     x = keras.layers.GlobalAveragePooling2D(name="pooling")(x)
+    if hidden_units:
+        x = keras.layers.Dense(hidden_units, activation="relu", name="hidden")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     outputs = keras.layers.Dense(2, activation="softmax", name="probabilities")(x)
     model = keras.Model(inputs, outputs, name="crackclf")
     model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
-        loss="categorical_crossentropy",
+        optimizer=keras.optimizers.Adam(learning_rate, weight_decay=weight_decay or None),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
         metrics=["accuracy"],
     )
     model.backbone, model.weights_origin = backbone, origin

@@ -1,10 +1,10 @@
-"""A classifier taken apart at its pooling: a frozen half, made fast, and a head to be trained."""
+"""A classifier taken apart: a frozen half, made fast, and a head to be trained."""
 
 import hashlib
 import json
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,9 +18,10 @@ class Parts(NamedTuple):
 
     Attributes:
         augmentation: from images in 0..255 to augmented ones.
-        frozen: from augmented images of shape (batch, height, width, 3) to pooled features of
-            shape (batch, n).
-        head: from these to probabilities, compiled like the whole: to train it is to train the
+        frozen: from augmented images of shape (batch, height, width, 3) to features: pooled, of
+            shape (batch, n), while the whole base is frozen; of a base whose last blocks are not,
+            what goes into these, of shape (batch, height, width, n).
+        head: from features to probabilities, compiled like the whole: to train it is to train the
             whole, and what it saves of itself is the whole.
     """
 
@@ -39,30 +40,65 @@ def split_model(model: keras.Model) -> Parts:
         `Parts`.
 
     Raises:
-        UserError: when the model has no layer called `pooling`, or a layer up to it has weights
-            to be trained.
+        UserError: when the model has no layer called `pooling`, or no part of its base is frozen.
     """
-    names = [layer.name for layer in model.layers]
-    if "pooling" not in names:
-        raise UserError(
-            "features can be cached for a model from build_model, which has a layer called "
-            f"pooling. Received layers: {', '.join(names)}."
-        )
-    _, augmentation, *_ = before = model.layers[: names.index("pooling") + 1]
-    if any(layer.trainable_weights for layer in before):
-        raise UserError(
-            "features can be cached only while the whole base is frozen; set base.trainable = "
-            "False or train without cache_features."
-        )
-    frozen = keras.Model(augmentation.output, before[-1].output, name="frozen")
+    base = base_of(model)
+    _, augmentation, *layers = model.layers
+    at = layers.index(base)
+    if base.trainable_weights:
+        lower, upper = _cut(base)
+        stem, rest = [*layers[:at], lower], layers[at + 1 :]
+    else:
+        upper, stem, rest = None, layers[: at + 2], layers[at + 2 :]
+    x = inputs = keras.Input(augmentation.output.shape[1:], name="images")
+    for layer in stem:
+        x = layer(x)
+    frozen = keras.Model(inputs, x, name="frozen")
     x = inputs = keras.Input(frozen.output_shape[1:], name="features")
-    for layer in model.layers[len(before) :]:
+    if upper is not None:
+        x = upper(x, training=False)  # As in the whole.
+    for layer in rest:
         x = layer(x)
     head = _Head(inputs, x, name="head")
     head.whole = model
     config = keras.saving.deserialize_keras_object(model.get_compile_config())
     head.compile(**config | {"optimizer": model.optimizer})
     return Parts(augmentation, frozen, head)
+
+
+def base_of(model: keras.Model) -> Any:
+    """The base of a classifier.
+
+    Args:
+        model: from `build_model`.
+
+    Returns:
+        The functional `keras.Model` between preprocessing and pooling.
+
+    Raises:
+        UserError: when the model has no layer called `pooling`.
+    """
+    names = [layer.name for layer in model.layers]
+    if "pooling" not in names:
+        raise UserError(
+            "expected a model from build_model, which has a layer called pooling behind its base. "
+            f"Received layers: {', '.join(names)}."
+        )
+    return model.layers[names.index("pooling") - 1]
+
+
+def _cut(base: Any) -> tuple[keras.Model, keras.Model]:
+    """Cuts a base in front of its first trainable layer."""
+    operations = base.operations
+    trainable = [bool(getattr(step, "trainable_weights", ())) for step in operations]
+    before = operations[trainable.index(True) - 1]
+    lower = keras.Model(base.input, before.output, name="lower")
+    if not lower.weights:
+        raise UserError(
+            "features can be cached only of a base that is frozen, at least its beginning; set "
+            "base.trainable = False or train without cache_features."
+        )
+    return lower, keras.Model(before.output, base.output, name="upper")
 
 
 class _Head(keras.Model):
@@ -82,8 +118,8 @@ def build_extractor(frozen: keras.Model) -> Callable[[tf.Tensor], np.ndarray]:
         frozen: from `split_model`.
 
     Returns:
-        A function from float32 images of shape (batch, height, width, 3) to features, float32 of
-        shape (batch, n). Each call keeps to one core; threads may call it at the same time.
+        A function from float32 images of shape (batch, height, width, 3) to features, float32, as
+        the model gives them. Each call keeps to one core; threads may call it at the same time.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 

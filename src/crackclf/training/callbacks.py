@@ -1,9 +1,11 @@
 """What happens beside the fit: curves, checkpoints, early stopping."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
+from tensorboard.plugins.hparams.api import KerasCallback
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
@@ -20,7 +22,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
 
 def build_callbacks(
-    log_dir: str | os.PathLike, patience: int = 3
+    log_dir: str | os.PathLike,
+    patience: int | None = 3,
+    hparams: Mapping[str, bool | float | str] | None = None,
 ) -> list[keras.callbacks.Callback]:
     """Builds the callbacks of a training run.
 
@@ -30,7 +34,10 @@ def build_callbacks(
 
     Args:
         log_dir: the run's folder, e.g. `logs/first`; made when missing.
-        patience: epochs without a lower validation loss after which training stops.
+        patience: epochs without a lower validation loss after which training stops; None to
+            go on to the last epoch and stay there, while `best.keras` keeps the best one.
+        hparams: what sets this run apart from others, e.g. `{"dropout": 0.5}`, for
+            TensorBoard's HParams tab.
 
     Returns:
         Callbacks for `fit`.
@@ -43,10 +50,7 @@ def build_callbacks(
     """
     log_dir = Path(log_dir)
     log_dir.mkdir(parents=True, exist_ok=True)
-    return [
-        keras.callbacks.EarlyStopping(
-            monitor="val_loss", patience=patience, restore_best_weights=True, verbose=1
-        ),
+    callbacks = [
         TensorBoard(str(log_dir), update_freq="batch", write_graph=False),
         keras.callbacks.ModelCheckpoint(
             log_dir / "best.keras", monitor="val_loss", save_best_only=True
@@ -54,3 +58,11 @@ def build_callbacks(
         keras.callbacks.BackupAndRestore(log_dir / "backup"),
         keras.callbacks.CSVLogger(log_dir / "history.csv", append=True),
     ]
+    if patience is not None:
+        early_stopping = keras.callbacks.EarlyStopping(
+            monitor="val_loss", patience=patience, restore_best_weights=True, verbose=1
+        )
+        callbacks.insert(0, early_stopping)
+    if hparams is not None:
+        callbacks.append(KerasCallback(str(log_dir), dict(hparams)))
+    return callbacks

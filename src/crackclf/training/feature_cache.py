@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import threading
@@ -32,19 +33,20 @@ def cache_features(
 ) -> dict[str, np.ndarray]:
     """Runs the frozen base once over every image and over augmented views of the training images.
 
-    The pooled features are kept in the data folder's cache. What is there already is checked and
+    The features are kept in the data folder's cache. What is there already is checked and
     used again, whatever the head; what an interrupted pass left undone is done.
 
     Args:
-        model: from `build_model`, its base frozen.
+        model: from `build_model`, its base frozen, or all but its last blocks.
         data: from `load_datasets`, at the model's image size.
         views: augmented views of each training image, 0 or more.
         seed: of the augmentation.
         subsets: of which sets.
 
     Returns:
-        By subset, float16 of shape (n, 1 + views, channels), memory-mapped, in the order of
-        `data.files`: of each image as it is, then, of training images, of its augmented views.
+        By subset, float16 of shape (n, 1 + views, ...), memory-mapped, in the order of
+        `data.files`: of each image as it is, then, of training images, of its augmented views;
+        the rest of the shape is that of the frozen half's output, see `split_model`.
 
     Raises:
         UserError: when the base is not frozen or the features cannot be written.
@@ -65,7 +67,7 @@ def cache_features(
         drawn = [change, views, seed] if drawn_views else []
         key = [crackclf.__version__, data.image_size, base, drawn, data.digests[subset]]
         name = hashlib.blake2b(json.dumps(key).encode(), digest_size=8).hexdigest()
-        shape = (len(data.files[subset]), 1 + drawn_views, frozen.output_shape[-1])
+        shape = (len(data.files[subset]), 1 + drawn_views, *frozen.output_shape[1:])
         stores[subset] = _Store(folder / f"{subset}-{name}", shape)
     missing = {subset: store.missing() for subset, store in stores.items()}
     if any(missing.values()):
@@ -187,10 +189,10 @@ class _Store:
     bit costs the blocks it hit and no more.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int, int]):
+    def __init__(self, path: Path, shape: tuple[int, ...]):
         self.path, self.journal = path.with_suffix(".f16"), path.with_suffix(".digests")
         self.shape = shape
-        self.block_bytes = _BLOCK * shape[1] * shape[2] * 2
+        self.block_bytes = _BLOCK * math.prod(shape[1:]) * 2
 
     def missing(self) -> list[int]:
         """The blocks still to be computed."""

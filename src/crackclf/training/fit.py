@@ -9,6 +9,7 @@ import tensorflow as tf
 from crackclf.data.datasets import Datasets
 from crackclf.errors import UserError
 from crackclf.models.features import split_model
+from crackclf.models.unfreezing import unfreeze
 from crackclf.training.feature_cache import cache_features as read_features
 from crackclf.training.feature_cache import check_views
 
@@ -21,6 +22,7 @@ def train(
     cache_features: bool = False,
     views: int = 0,
     seed: int = 0,
+    verbose: int | str = "auto",
 ) -> keras.callbacks.History:
     """Trains a compiled model on the training set, watched on the validation set.
 
@@ -29,13 +31,14 @@ def train(
         data: from `load_datasets`, at the model's image size.
         callbacks: from `build_callbacks`.
         epochs: at most this many passes over the training set.
-        cache_features: run the frozen base once over the images instead of in every epoch, keep
-            its features in the data folder's cache, and train the head on them: the same model,
-            many times sooner. Epochs then choose among a few variants of each training image
-            instead of seeing ever new ones.
+        cache_features: run what is frozen of the base once over the images instead of in every
+            epoch, keep its features in the data folder's cache, and train the rest on them: the
+            same model, many times sooner. Epochs then choose among a few variants of each
+            training image instead of seeing ever new ones.
         views: augmented variants of each training image, beside the image itself, when features
             are cached.
         seed: of these variants and of the order in which features are seen.
+        verbose: as in Keras' `fit`; 0 for many short runs in a loop.
 
     Returns:
         Keras' `History`.
@@ -67,6 +70,7 @@ def train(
         validation_data=validation,
         epochs=epochs,
         callbacks=list(callbacks),
+        verbose=verbose,  # pyright: ignore[reportArgumentType]
         shuffle=False,  # The set shuffles itself; Keras warns when asked to do it.
     )
     if not np.isfinite(history.history.get("loss", [0])).all():
@@ -74,11 +78,56 @@ def train(
     return history
 
 
+def fine_tune(
+    model: keras.Model,
+    data: Datasets,
+    callbacks: Sequence[keras.callbacks.Callback],
+    epochs: int = 10,
+    blocks: int = 1,
+    learning_rate: float = 1e-5,
+    cache_features: bool = False,
+    views: int = 0,
+    seed: int = 0,
+    verbose: int | str = "auto",
+) -> keras.callbacks.History:
+    """Trains the last blocks of the base together with the head, at a small learning rate.
+
+    The second stage of transfer learning, after `train`: `unfreeze`, and `train` again, with
+    callbacks of a folder of their own. BatchNormalization stays frozen.
+
+    Args:
+        model: from `build_model`, its head trained.
+        data: see `train`.
+        callbacks: see `train`.
+        epochs: see `train`.
+        blocks: see `unfreeze`.
+        learning_rate: see `unfreeze`.
+        cache_features: see `train`; what is cached here goes into the first block to be trained.
+        views: see `train`.
+        seed: see `train`.
+        verbose: see `train`.
+
+    Returns:
+        Keras' `History` of this stage.
+
+    Raises:
+        UserError: see `unfreeze` and `train`.
+
+    Example:
+
+    ```python
+    fine_tune(model, data, build_callbacks("logs/first-tuned"), blocks=2)
+    ```
+    """
+    unfreeze(model, blocks, learning_rate)
+    return train(model, data, callbacks, epochs, cache_features, views, seed, verbose)
+
+
 def predict_features(model: keras.Model, data: Datasets, subset: str = "test") -> np.ndarray:
     """Predicts a set from its cached features, which are computed when they are not there yet.
 
     Args:
-        model: from `build_model`, its base frozen.
+        model: from `build_model`, its base frozen, or all but its last blocks.
         data: from `load_datasets`, at the model's image size.
         subset: "train", "validation" or "test".
 
@@ -95,7 +144,7 @@ def _batches(
 ) -> tf.data.Dataset:
     """Batches of features and one-hot labels; shuffled, each image in any variant, if seeded."""
     labels = np.eye(2, dtype=np.float32)[data.labels[subset]]
-    n, variants, channels = features.shape
+    n, variants, *shape = features.shape
     rows = tf.data.Dataset.range(n)
     if seed is not None:
         rows = rows.shuffle(n, seed)
@@ -107,6 +156,6 @@ def _batches(
 
     def look_up(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x, y = tf.numpy_function(read, [batch], (tf.float32, tf.float32))
-        return tf.ensure_shape(x, (None, channels)), tf.ensure_shape(y, (None, 2))
+        return tf.ensure_shape(x, (None, *shape)), tf.ensure_shape(y, (None, 2))
 
     return rows.batch(data.batch_size).map(look_up).prefetch(tf.data.AUTOTUNE)

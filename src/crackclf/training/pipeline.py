@@ -136,17 +136,18 @@ def save_run(
     data: Datasets,
     report: Report,
     probabilities: np.ndarray,
-    log_dir: str | os.PathLike,
+    log_dir: str | os.PathLike | None = None,
 ) -> Classifier:
     """Saves a trained model with its card, history, split, test report and plots.
 
     Args:
-        model: the trained model, from `build_model` or `build_resnet18`.
+        model: the trained model, from `build_model`, `build_ensemble` or `build_resnet18`.
         out: the model folder to make; must not exist.
         data: what it was trained on.
         report: from `evaluate` on the test set.
         probabilities: float of shape (n, 2), the model's on the test set.
-        log_dir: the run's folder, which holds `history.csv`.
+        log_dir: the run's folder, which holds `history.csv`; None for an ensemble, which has no
+            curves of its own.
 
     Returns:
         The `Classifier` as read back from the folder.
@@ -154,9 +155,12 @@ def save_run(
     Raises:
         UserError: when the folder exists or cannot be written.
     """
-    history = (Path(log_dir) / "history.csv").read_text()
-    rows = list(csv.DictReader(history.splitlines()))
-    columns = {name: [float(row[name]) for row in rows] for name in rows[0]}
+    files, figures = {"split.csv": data.split_table()}, {}
+    if log_dir is not None:
+        files["history.csv"] = (Path(log_dir) / "history.csv").read_text()
+        rows = list(csv.DictReader(files["history.csv"].splitlines()))
+        columns = {name: [float(row[name]) for row in rows] for name in rows[0]}
+        figures["curves"] = plots.plot_history(columns)
     is_positive = data.class_names.index(report.positive_class)
     card = Card(
         class_names=(data.class_names[0], data.class_names[1]),
@@ -172,9 +176,9 @@ def save_run(
         model,
         out,
         card,
-        files={"history.csv": history, "split.csv": data.split_table()},
-        figures={
-            "curves": plots.plot_history(columns),
+        files=files,
+        figures=figures
+        | {
             "confusion_matrix": plots.plot_confusion_matrix(report),
             "roc_pr": plots.plot_roc_pr(
                 data.labels["test"] == is_positive, probabilities[:, is_positive]

@@ -1,0 +1,86 @@
+"""Several trained models averaged into one."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from crackclf.errors import UserError, notice
+from crackclf.models.features import digest_model
+from crackclf.models.saving import Classifier
+
+
+def build_ensemble(members: Sequence[Classifier]) -> keras.Model:
+    """Averages the calibrated probabilities of trained models in one Keras model.
+
+    Members may differ by seed, by settings or by backbone. Bases that are equal, as those of
+    frozen ones are, go in once, so that an ensemble of heads costs little more than one of its
+    members.
+
+    Args:
+        members: two or more, from `load_model` or `save_run`, of the same classes and image size.
+
+    Returns:
+        A compiled `keras.Model` from images of shape (batch, image_size, image_size, 3) in 0..255
+        to probabilities of shape (batch, 2), which can be saved, evaluated and asked like any of
+        its members, but not trained.
+
+    Raises:
+        UserError: when the members cannot be averaged.
+
+    Example:
+
+    ```python
+    members = [load_model(f"saved_models/seed-{seed}") for seed in range(3)]
+    model = build_ensemble(members)
+    save_run(model, "saved_models/ensemble", data, report, model.predict(data.test))
+    ```
+    """
+    cards = [member.card for member in members]
+    kinds = {(card.class_names, card.positive_class, card.image_size) for card in cards}
+    if len(members) < 2 or len(kinds) > 1:
+        raise UserError(
+            "expected two or more models of the same classes and image size. Received: "
+            f"{len(members)}, of {sorted(map(str, kinds))}."
+        )
+    if not all(isinstance(member.model, keras.Model) for member in members):
+        raise UserError("only Keras models can be averaged in one. Received: one in PyTorch.")
+    if len({card.data_fingerprint for card in cards}) > 1:
+        notice(
+            "the members were trained on different images or splits: what one was tested on, "
+            "another may have learnt. Measure the ensemble on images that none has seen; to train "
+            "members on one split, give them the folder that load_datasets(...).split names"
+        )
+    size = cards[0].image_size
+    inputs = keras.Input((size, size, 3), name="image")
+    features, outputs = {}, []
+    for number, member in enumerate(members):
+        model: Any = member.model
+        layers, x = [model], inputs
+        names = [layer.name for layer in model.layers]
+        if "pooling" in names:
+            # From build_model: image, augmentation, then the stem, which several may share.
+            middle = names.index("pooling") + 1
+            stem = _chain(inputs, model.layers[2:middle], f"stem_{number}")
+            layers, digest = model.layers[middle:], digest_model(stem)
+            if digest not in features:
+                features[digest] = stem(inputs)
+            x = features[digest]
+        x: Any = _chain(x, layers, f"member_{number}")(x)
+        if member.card.temperature != 1:  # As `apply_temperature` does it.
+            logits: Any = keras.ops.log(keras.ops.clip(x, 1e-7, 1))
+            x = keras.layers.Softmax()(logits / member.card.temperature)
+        outputs.append(x)
+    mean = keras.layers.Average(name="probabilities")(outputs)
+    ensemble = keras.Model(inputs, mean, name="ensemble")
+    ensemble.trainable = False
+    ensemble.compile(loss="categorical_crossentropy", metrics=["accuracy"])
+    counts = Counter(card.backbone for card in cards)
+    ensemble.backbone = " + ".join(f"{n} x {name}" for name, n in counts.items())
+    ensemble.weights_origin = "; ".join(dict.fromkeys(card.weights_origin for card in cards))
+    return ensemble
+
+
+def _chain(x: Any, layers: Sequence[keras.Layer], name: str) -> Any:
+    return keras.Sequential([keras.Input(x.shape[1:]), *layers], name=name)

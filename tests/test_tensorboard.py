@@ -1,0 +1,104 @@
+"""The curves as a user sees them: TensorBoard itself, over what the callbacks wrote."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+import keras
+import numpy as np
+import pytest
+
+from crackclf.evaluation.curves import read_curves
+from crackclf.training.callbacks import build_callbacks
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory) -> Path:
+    """Two runs that differ in one setting."""
+    folder = tmp_path_factory.mktemp("logs")
+    x, y = np.random.default_rng(0).normal(size=(16, 4)), np.eye(2)[[0, 1] * 8]
+    for dropout in (0.0, 0.5):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
+        model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+        callbacks = build_callbacks(folder / f"dropout-{dropout}", hparams={"dropout": dropout})
+        model.fit(x, y, epochs=5, validation_data=(x, y), callbacks=callbacks, verbose=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def board(logs) -> Iterator[str]:
+    """The address of a TensorBoard over these runs, which has read them."""
+    server = subprocess.Popen(
+        [
+            *("tensorboard", "--logdir", str(logs), "--host", "127.0.0.1", "--port", "0"),
+            *("--load_fast", "false", "--reload_interval", "0", "--reload_task", "blocking"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stderr is not None
+    for line in server.stderr:
+        if address := re.search(r"http://127\.0\.0\.1:\d+/", line):
+            break
+    else:
+        pytest.fail("TensorBoard has not started")
+    yield address[0]
+    server.terminate()
+    server.communicate(timeout=60)
+
+
+def ask(address: str, question: dict | None = None):
+    body = None if question is None else json.dumps(question).encode()
+    request = Request(address, body, {"Content-Type": "application/json"})
+    with urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def test_tensorboard_shows_every_run_and_tag(board):
+    tags = ask(f"{board}data/plugin/scalars/tags")
+    for run in ("dropout-0.0", "dropout-0.5"):
+        for subset in ("train", "validation"):
+            expected = {"epoch_loss", "epoch_accuracy", "batch_loss", "batch_accuracy"}
+            assert expected <= tags[f"{run}/{subset}"].keys()
+
+
+def test_tensorboard_shows_the_validation_loss_that_was_written(board, logs):
+    query = urlencode({"run": "dropout-0.5/validation", "tag": "epoch_loss"})
+    series = ask(f"{board}data/plugin/scalars/scalars?{query}")
+    assert [step for _, step, _ in series] == [0, 1, 2, 3, 4]
+    expected = read_curves(logs / "dropout-0.5")["val_loss"]
+    np.testing.assert_allclose([value for _, _, value in series], expected)
+
+
+def test_the_hparams_tab_tells_the_runs_apart(board):
+    experiment = ask(f"{board}data/plugin/hparams/experiment", {})
+    assert [h["name"] for h in experiment["hparamInfos"]] == ["dropout"]
+    metrics = {(m["name"].get("group"), m["name"]["tag"]) for m in experiment["metricInfos"]}
+    assert ("validation", "epoch_loss") in metrics
+
+
+@pytest.mark.browser
+def test_a_browser_shows_the_loss_chart(board, tmp_path):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium here")
+    # Without WebGL the lines are drawn as SVG, so that they can be found in the page.
+    page = subprocess.run(
+        [
+            *(chromium, "--headless", "--no-sandbox", f"--user-data-dir={tmp_path}"),
+            *("--disable-3d-apis", "--virtual-time-budget=120000", "--dump-dom"),
+            f"{board}?tagFilter=epoch_loss#timeseries",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    ).stdout
+    chart = page[page.index("<line-chart ") :]
+    lines = re.findall(r'<path d="M([^"]+)" style="[^"]*stroke', chart)
+    assert len({line for line in lines if line.count("L") == 4}) >= 4  # Two sets of two runs.
