@@ -41,6 +41,7 @@ def test_a_first_round_from_nothing_to_predictions(tmp_path):
     trained = crackclf("train", "data/s", *options, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert "Saved in models/a" in trained.stdout
+    assert "Curves: validation loss was lowest" in trained.stdout
 
     measured = crackclf("evaluate", "models/a", "data/s", "--json", "a.json", cwd=tmp_path)
     assert measured.returncode == 0, measured.stderr

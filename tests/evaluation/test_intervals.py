@@ -2,11 +2,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from crackclf.evaluation import intervals
 from crackclf.evaluation.intervals import group_intervals
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(60) % 2 == 1
 SCORES = np.clip(0.5 + 0.2 * (LABELS - 0.5) + 0.2 * RNG.normal(size=60), 0, 1)
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr(intervals, "_DRAWS", 200)
 
 
 def test_images_of_one_photo_make_no_interval_narrower():

@@ -79,11 +79,17 @@ def test_it_evaluates_and_passes_gradients_to_the_image(ensemble):
     assert np.abs(tape.gradient(said, images)).max() > 0
 
 
-def test_an_ensemble_may_be_a_member(members, ensemble):
+def test_an_ensemble_may_be_a_member_and_so_may_the_model_in_the_box(members, ensemble):
     nested = [Classifier(ensemble, CARD), members[0]]
     np.testing.assert_allclose(
         build_ensemble(nested).predict(IMAGES, verbose=0), mean(nested), atol=1e-6
     )
+    shipped = load_model()
+    twice = [shipped, dataclasses.replace(shipped, card=dataclasses.replace(shipped.card))]
+    size = shipped.card.image_size
+    images = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
+    said = build_ensemble(twice).predict(images, verbose=0)
+    np.testing.assert_allclose(said, shipped.probabilities(images), atol=1e-6)
 
 
 def test_members_that_do_not_fit_are_refused(members):

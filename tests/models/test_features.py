@@ -5,6 +5,7 @@ import pytest
 from crackclf.errors import UserError
 from crackclf.models.classifier import build_model
 from crackclf.models.features import build_extractor, digest_model, split_model
+from crackclf.models.saving import load_model
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +47,12 @@ def test_to_train_the_head_is_to_train_the_model(model, images, tmp_path):
     np.testing.assert_allclose(saved.predict(images, verbose=0), head(frozen(images)), rtol=1e-3)
 
 
-def test_a_model_without_pooling_is_named():
+def test_a_model_from_elsewhere_is_named():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="only")])
     with pytest.raises(UserError, match="Received layers: only"):
         split_model(model)
+    with pytest.raises(UserError, match="Received layers: image, preprocessing"):
+        split_model(load_model().model)
 
 
 def test_the_digest_knows_weights_and_settings_but_not_names(model):

@@ -74,6 +74,7 @@ def train(
       crackclf train data/metu
       crackclf train data/sdnet --group-by '(\\d+)-' --out saved_models/sdnet
     """
+    from crackclf.evaluation.curves import diagnose, read_curves
     from crackclf.training.pipeline import train_folder
 
     with _resumable():
@@ -95,6 +96,7 @@ def train(
             views,
         )
     print(f"On the test set: {report}\n\n{report.classification_report}")
+    print(f"Curves: {diagnose(read_curves(Path('logs') / folder.name))}\n")
     print(f"Saved in {folder}")
 
 

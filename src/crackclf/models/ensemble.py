@@ -57,17 +57,19 @@ def build_ensemble(members: Sequence[Classifier]) -> keras.Model:
     features, outputs = {}, []
     for number, member in enumerate(members):
         model: Any = member.model
-        layers, x = [model], inputs
-        names = [layer.name for layer in model.layers]
-        if "pooling" in names:
-            # From build_model: image, augmentation, then the stem, which several may share.
-            middle = names.index("pooling") + 1
-            stem = _chain(inputs, model.layers[2:middle], f"stem_{number}")
-            layers, digest = model.layers[middle:], digest_model(stem)
+        x: Any = inputs
+        try:
+            pooled = model.get_layer("pooling").output
+            stem = keras.Model(model.input, pooled, name=f"stem_{number}")
+            head = keras.Model(pooled, model.output, name=f"member_{number}")
+        except ValueError:  # Not from build_model, or pooling is not all there is on the way.
+            head = keras.Sequential([keras.Input(x.shape[1:]), model], name=f"member_{number}")
+        else:
+            digest = digest_model(stem)
             if digest not in features:
                 features[digest] = stem(inputs)
             x = features[digest]
-        x: Any = _chain(x, layers, f"member_{number}")(x)
+        x = head(x)
         if member.card.temperature != 1:  # As `apply_temperature` does it.
             logits: Any = keras.ops.log(keras.ops.clip(x, 1e-7, 1))
             x = keras.layers.Softmax()(logits / member.card.temperature)
@@ -80,7 +82,3 @@ def build_ensemble(members: Sequence[Classifier]) -> keras.Model:
     ensemble.backbone = " + ".join(f"{n} x {name}" for name, n in counts.items())
     ensemble.weights_origin = "; ".join(dict.fromkeys(card.weights_origin for card in cards))
     return ensemble
-
-
-def _chain(x: Any, layers: Sequence[keras.Layer], name: str) -> Any:
-    return keras.Sequential([keras.Input(x.shape[1:]), *layers], name=name)

@@ -40,7 +40,7 @@ def split_model(model: keras.Model) -> Parts:
         `Parts`.
 
     Raises:
-        UserError: when the model has no layer called `pooling`, or no part of its base is frozen.
+        UserError: when the model is not one from `build_model`, or no part of its base is frozen.
     """
     base = base_of(model)
     _, augmentation, *layers = model.layers
@@ -76,14 +76,17 @@ def base_of(model: keras.Model) -> Any:
         The functional `keras.Model` between preprocessing and pooling.
 
     Raises:
-        UserError: when the model has no layer called `pooling`.
+        UserError: when the model is not one from `build_model`.
     """
     names = [layer.name for layer in model.layers]
-    if "pooling" not in names:
+    try:
+        # Fails, too, when images go through the base more than once, as in the model in the box.
+        keras.Model(model.get_layer("pooling").output, model.output)
+    except ValueError:
         raise UserError(
-            "expected a model from build_model, which has a layer called pooling behind its base. "
+            "expected a model from build_model, with a layer called pooling behind its base. "
             f"Received layers: {', '.join(names)}."
-        )
+        ) from None
     return model.layers[names.index("pooling") - 1]
 
 
