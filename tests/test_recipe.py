@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from crackclf.errors import UserError
+from crackclf.evaluation import intervals
 from crackclf.models.bases import build_narrow_base
 from crackclf.models.saving import load_model
 from crackclf.training import distillation
@@ -19,10 +20,9 @@ def recipe(monkeypatch, weights_folder):
     """The recipe on small pictures and for a handful of steps."""
     monkeypatch.syspath_prepend(str(RECIPES))
     monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", str(weights_folder))
-    import card
     import concrete
 
-    monkeypatch.setattr(card, "DRAWS", 20)
+    monkeypatch.setattr(intervals, "_DRAWS", 20)
     monkeypatch.setattr(concrete, "IMAGE_SIZE", 32)
     monkeypatch.setattr(concrete, "TRUNK", (1e-3, {32: 1500, 64: 500}))
     if find_spec("torchvision") is None:

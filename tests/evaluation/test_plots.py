@@ -52,3 +52,15 @@ def test_no_figure_stays_open_to_be_shown_twice(report):
     before = plt.get_fignums()
     plots.plot_confusion_matrix(report)
     assert plt.get_fignums() == before
+
+
+def test_losses_have_a_mark_for_each_seed_and_a_name_for_each_way():
+    losses = {
+        "nothing": {"validation": [0.5, 0.6], "test": [0.7, 0.9]},
+        "dropout": {"validation": [0.4, 0.5], "test": [0.6, 0.5]},
+    }
+    [axis] = plots.plot_losses(losses).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["nothing", "dropout"]
+    marks = [list(line.get_xdata()) for line in axis.lines]
+    assert [0.7, 0.9] in marks
+    assert [pytest.approx(0.8)] in marks

@@ -13,6 +13,8 @@ from crackclf.models.unfreezing import unfreeze
 from crackclf.training.feature_cache import cache_features as read_features
 from crackclf.training.feature_cache import check_views
 
+_LARGE = 256  # Images to a batch.
+
 
 def train(
     model: keras.Model,
@@ -146,8 +148,11 @@ def _batches(
     labels = np.eye(2, dtype=np.float32)[data.labels[subset]]
     n, variants, *shape = features.shape
     rows = tf.data.Dataset.range(n)
-    if seed is not None:
-        rows = rows.shuffle(n, seed)
+    if seed is None:
+        # Nothing is learnt from these, and a step costs more than what is computed in it.
+        batch_size = max(data.batch_size, _LARGE)
+    else:
+        batch_size, rows = data.batch_size, rows.shuffle(n, seed)
     rng = np.random.default_rng(seed)
 
     def read(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -158,4 +163,4 @@ def _batches(
         x, y = tf.numpy_function(read, [batch], (tf.float32, tf.float32))
         return tf.ensure_shape(x, (None, *shape)), tf.ensure_shape(y, (None, 2))
 
-    return rows.batch(data.batch_size).map(look_up).prefetch(tf.data.AUTOTUNE)
+    return rows.batch(batch_size).map(look_up).prefetch(tf.data.AUTOTUNE)
