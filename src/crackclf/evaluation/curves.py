@@ -109,8 +109,7 @@ class Diagnosis:
         lines = [
             f"validation loss was lowest, {self.best_loss:.4f}, in epoch {self.best_epoch} of "
             f"{self.epochs}; at the end it is {self.last_loss:.4f}",
-            f"above training loss by {self.gap:.4f} in that epoch, by {self.last_gap:.4f} at the "
-            "end",
+            f"gap to training loss {self.gap:.4f} in that epoch, {self.last_gap:.4f} at the end",
         ]
         if self.scatter is None:
             lines.append(f"fewer than {_FEWEST} epochs: a trend cannot be told from scatter")

@@ -24,7 +24,7 @@ def build_ensemble(members: Sequence[Classifier]) -> keras.Model:
     Returns:
         A compiled `keras.Model` from images of shape (batch, image_size, image_size, 3) in 0..255
         to probabilities of shape (batch, 2), which can be saved, evaluated and asked like any of
-        its members, but not trained.
+        its members, whose layers it shares.
 
     Raises:
         UserError: when the members cannot be averaged.
@@ -76,7 +76,6 @@ def build_ensemble(members: Sequence[Classifier]) -> keras.Model:
         outputs.append(x)
     mean = keras.layers.Average(name="probabilities")(outputs)
     ensemble = keras.Model(inputs, mean, name="ensemble")
-    ensemble.trainable = False
     ensemble.compile(loss="categorical_crossentropy", metrics=["accuracy"])
     counts = Counter(card.backbone for card in cards)
     ensemble.backbone = " + ".join(f"{n} x {name}" for name, n in counts.items())
