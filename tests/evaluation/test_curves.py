@@ -93,6 +93,12 @@ def test_a_flat_noisy_curve_shows_nothing_but_noise():
     assert np.median([said.scatter for said in noise]) == pytest.approx(0.06, rel=0.15)
 
 
+def test_a_rise_of_next_to_nothing_is_no_overfitting():
+    said = diagnose(curves([0.5, 0.2, 0.1, *np.linspace(0.1, 0.101, 12)]))
+    assert said.turned is False
+    assert "neither risen nor falling" in str(said)
+
+
 def test_few_epochs_bear_no_verdict():
     said = diagnose(curves([0.5, 0.3, 0.6, 0.9, 1.2]))
     assert (said.turned, said.still_improving, said.scatter) == (None, None, None)

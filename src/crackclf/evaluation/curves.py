@@ -13,7 +13,8 @@ _WINDOW = 3  # Epochs whose mean stands for where a curve is.
 # In multiples of the scatter. On curves of pure noise of 6 to 40 epochs, 4 % are called turned and
 # 2 % improving (4,000 simulated ones of each length); for fewer epochs nothing is claimed.
 _RISE, _FALL, _FEWEST = 4.0, 2.5, 6
-_NOISY = 0.1  # Scatter as a share of the loss.
+_MATERIAL = 0.05  # Share of the lowest loss; a smaller change matters to nobody.
+_NOISY = 0.1  # Scatter as a share of the lowest loss.
 
 
 def read_curves(log_dir: str | os.PathLike) -> dict[str, list[float]]:
@@ -88,7 +89,8 @@ class Diagnosis:
         scatter: by how much validation loss jumps about its trend from one epoch to the next
             (standard deviation); None when there are fewer than six epochs.
         turned: whether validation loss has risen since the best epoch by more than the scatter
-            explains, which is overfitting; None when too few epochs have come since.
+            explains and by more than a twentieth, which is overfitting; None when too few epochs
+            have come since.
         still_improving: whether it fell over the last six epochs by more than that; None when there
             are fewer.
         noisy: whether the scatter is above a tenth of the loss; None likewise.
@@ -124,7 +126,7 @@ class Diagnosis:
         elif self.turned is None:
             lines.append("too few epochs since the lowest one to tell whether it has turned")
         else:
-            lines.append("neither rising nor falling by more than the scatter")
+            lines.append("neither risen nor falling by more than scatter and a twentieth")
         return "\n".join(lines)
 
 
@@ -161,10 +163,11 @@ def diagnose(history: Mapping[str, Sequence[float]]) -> Diagnosis:
         # A smooth curve has next to no second differences, independent noise sqrt(6) times its
         # own standard deviation; the median keeps the steep beginning out.
         scatter = float(np.median(np.abs(np.diff(validation, 2))) / 0.6745 / np.sqrt(6))
+        material = _MATERIAL * validation[best]
         if best < n - _WINDOW:
-            turned = bool(last - validation[best] > _RISE * scatter)
+            turned = bool(last - validation[best] > max(_RISE * scatter, material))
         before = validation[-2 * _WINDOW : -_WINDOW].mean()
-        improving = bool(before - last > _FALL * scatter)
+        improving = bool(before - last > max(_FALL * scatter, material))
         noisy = bool(scatter > _NOISY * validation[best])
     return Diagnosis(
         epochs=n,
