@@ -41,6 +41,7 @@ def test_to_train_the_head_is_to_train_the_model(model, images, tmp_path):
     head.fit(frozen(images), np.eye(2)[[0, 1] * 3], epochs=3, verbose=0)
     assert np.abs(model.predict(images, verbose=0) - before).max() > 1e-4
     assert int(model.optimizer.iterations) == 3
+    assert {weight.path.split("/")[0] for weight in head.weights} == {"probabilities"}
     head.save(tmp_path / "saved.keras")
     saved = keras.saving.load_model(tmp_path / "saved.keras")
     assert saved.input_shape == (None, 32, 32, 3)

@@ -60,7 +60,7 @@ def split_model(model: keras.Model) -> Parts:
     for layer in rest:
         x = layer(x)
     head = _Head(inputs, x, name="head")
-    head.whole = model
+    head.whole = lambda: model  # Not the model itself: Keras would take it for a layer of the head.
     config = keras.saving.deserialize_keras_object(model.get_compile_config())
     head.compile(**config | {"optimizer": model.optimizer})
     return Parts(augmentation, frozen, head)
@@ -107,7 +107,7 @@ def _cut(base: Any) -> tuple[keras.Model, keras.Model]:
 class _Head(keras.Model):
     def save(self, *args, **kwargs) -> None:
         # ModelCheckpoint saves the model it is given; wanted is the one that takes images.
-        self.whole.save(*args, **kwargs)
+        self.whole().save(*args, **kwargs)
 
 
 def build_extractor(frozen: keras.Model) -> Callable[[tf.Tensor], np.ndarray]:
