@@ -5,8 +5,9 @@ import sys
 
 import typer
 
+from crackclf.cli.data import audit, sample
 from crackclf.cli.inference import evaluate, predict
-from crackclf.cli.training import compare, sample, train
+from crackclf.cli.training import compare, train
 from crackclf.errors import UserError
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ app = typer.Typer(
     "  crackclf evaluate saved_models/first data/sample\n"
     "  crackclf predict data/sample/Positive --model saved_models/first",
 )
-for _command in (sample, train, compare, evaluate, predict):
+for _command in (sample, audit, train, compare, evaluate, predict):
     app.command()(_command)
 
 

@@ -1,4 +1,4 @@
-"""Commands that make data and models."""
+"""Commands that make models."""
 
 import json
 from collections.abc import Iterator
@@ -10,22 +10,6 @@ import typer
 
 from crackclf.cli import options
 from crackclf.errors import notice
-
-
-def sample(
-    directory: Annotated[Path, typer.Argument(help="Folder to make.")],
-    count: Annotated[int, typer.Option(help="Number of images, half of them cracked.")] = 1200,
-    seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
-) -> None:
-    """Draws concrete patches, cracked and sound, to try everything on.
-
-    \b
-    Example:
-      crackclf sample data/sample --count 1200 --seed 0
-    """
-    from crackclf.data.sample import write_sample
-
-    print(write_sample(directory, count, seed))
 
 
 def train(

@@ -17,7 +17,7 @@ _POSITIVE_NAMES = {"positive", "crack", "cracks", "cracked"}
 _LAYOUT = "Expected a folder with one sub-folder of images per class, e.g. Negative/ and Positive/"
 _SHOWN = 10
 _CHUNK = 64
-_MEMORY = "checked-1.json"  # Another number whenever `check_image` judges differently.
+_MEMORY = "checked-2.json"  # Another number whenever `check_image` judges differently.
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,7 @@ def read_folder(
         UserError: when the folder is not of this form or holds files that cannot be read.
     """
     directory = Path(directory)
-    classes = _class_folders(directory)
-    listed = [
-        (path, label)
-        for label, folder in enumerate(classes)
-        for path in sorted(folder.iterdir())
-        if not path.name.startswith(".") and path.name.lower() not in _IGNORED
-    ]
-    checks = _check_all(directory, [path for path, _ in listed])
+    listed, class_names, checks = check_folder(directory)
     problems = {path: checks[path].problem for path, _ in listed if checks[path].problem}
     if problems and not skip_unreadable:
         raise UserError(_describe(directory, problems))
@@ -107,13 +100,40 @@ def read_folder(
         for path, label in listed
         if path not in problems
     ]
-    for label, folder in enumerate(classes):
+    for label, name in enumerate(class_names):
         if not any(image.label == label for image in images):
             raise UserError(
-                f"{folder}: holds no image that can be read. Put this class's JPEG or PNG files "
-                "there, or remove the folder."
+                f"{directory / name}: holds no image that can be read. Put this class's JPEG or "
+                "PNG files there, or remove the folder."
             )
-    return images, [folder.name for folder in classes], problems
+    return images, class_names, problems
+
+
+def check_folder(
+    directory: str | os.PathLike,
+) -> tuple[list[tuple[Path, int]], list[str], dict[Path, ImageCheck]]:
+    """Decodes every file of a class folder, or remembers what that found.
+
+    Args:
+        directory: a folder with one sub-folder per class.
+
+    Returns:
+        The files with the index of their class, in the order of class and name; the sorted class
+        names; and what was found of each file.
+
+    Raises:
+        UserError: when the folder is not of this form.
+    """
+    directory = Path(directory)
+    classes = _class_folders(directory)
+    listed = [
+        (path, label)
+        for label, folder in enumerate(classes)
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and path.name.lower() not in _IGNORED
+    ]
+    checks = _check_all(directory, [path for path, _ in listed])
+    return listed, [folder.name for folder in classes], checks
 
 
 def _subfolders(directory: Path) -> list[Path]:

@@ -1,0 +1,27 @@
+import numpy as np
+
+from crackclf.evaluation.labels import label_probabilities
+
+
+def test_labels_that_were_swapped_are_the_least_probable():
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    features = rng.normal(size=(200, 30)) + labels[:, None]
+    swapped = labels.copy()
+    wrong = rng.choice(200, 8, replace=False)
+    swapped[wrong] = 1 - labels[wrong]
+    own = label_probabilities(features, swapped, range(200))
+    assert set(np.argsort(own)[:8]) == set(wrong)
+    assert (own[wrong] < 0.5).all()
+
+
+def test_copies_do_not_vouch_for_one_another():
+    rng = np.random.default_rng(0)
+    labels = np.arange(100) % 2
+    features = rng.normal(size=(100, 400))
+    features, labels = np.repeat(features, 3, axis=0), np.repeat(labels, 3)
+    apart = label_probabilities(features, labels, range(300))
+    together = label_probabilities(features, labels, np.repeat(np.arange(100), 3))
+    # The labels are chance: only copies could tell them.
+    assert (apart > 0.5).mean() > 0.9
+    assert (together > 0.5).mean() < 0.7

@@ -1,0 +1,61 @@
+import csv
+import json
+import shutil
+import sys
+
+import pytest
+from PIL import Image
+
+from crackclf import cli
+
+
+@pytest.fixture
+def images(sample, tmp_path, monkeypatch):
+    """The sample without what is amiss in it: nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", "")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    return shutil.copytree(sample, tmp_path / "images", ignore=shutil.ignore_patterns(".crackclf"))
+
+
+def crackclf(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["crackclf", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return caught.value.code or 0
+
+
+def test_the_audit_names_what_is_amiss_and_leaves_everything_where_it_is(
+    images, monkeypatch, capsys, tmp_path
+):
+    negative, positive = (sorted((images / x).iterdir()) for x in ("Negative", "Positive"))
+    shutil.copy(negative[0], images / "Negative" / "copy<b>.jpg")
+    shutil.copy(positive[0], images / "Negative" / "wrong.jpg")
+    Image.open(positive[1]).resize((90, 90)).save(images / "Positive" / "small.jpg")
+    (images / "Negative" / "broken.jpg").write_bytes(b"")
+    before = {path: path.read_bytes() for path in images.glob("*/*.jpg")}
+    options = ["--json", "a.json", "--html", "a.html", "--quarantine", "odd"]
+    assert crackclf(monkeypatch, "audit", images, *options) == 1
+    said = capsys.readouterr().out
+    for finding in (
+        "1 files cannot be trained on",
+        "2 groups of byte-identical files, 4 in all",
+        "1 groups of images that look alike",
+        "1 of these groups are in both classes",
+        "images of 2 sizes",
+    ):
+        assert finding in said
+    assert {path: path.read_bytes() for path in images.glob("*/*.jpg")} == before
+
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["files"]["contradictions"] == [
+        ["Negative/wrong.jpg", f"Positive/{positive[0].name}"]
+    ]
+    page = (tmp_path / "a.html").read_text()
+    assert "copy<b>" not in page
+    assert page.count("<img src='data:image/jpeg;base64,") >= 8
+    rows = dict(csv.reader((tmp_path / "odd" / "reasons.csv").open()))
+    assert rows["Negative/wrong.jpg"] in ("is in both classes", "does not look like Negative")
+    assert (tmp_path / "odd" / "Negative" / "broken.jpg").exists()
+    assert f"Negative/{negative[0].name}" not in rows
