@@ -57,7 +57,7 @@ def test_a_file_that_could_not_be_opened_is_tried_again(make_folder, monkeypatch
 def test_a_damaged_memory_is_not_believed(make_folder, content):
     folder = make_folder({"Negative": 2, "Positive": 2})
     before = read_folder(folder)[0]
-    (folder / ".crackclf" / "checked-1.json").write_text(content)
+    (folder / ".crackclf" / folders._MEMORY).write_text(content)
     assert read_folder(folder)[0] == before
 
 
@@ -74,7 +74,7 @@ def test_an_interrupted_check_keeps_what_it_had_done(make_folder, monkeypatch):
     monkeypatch.setattr(folders, "_CHUNK", 1)
     with pytest.raises(KeyboardInterrupt):
         read_folder(folder)
-    assert len(json.loads((folder / ".crackclf" / "checked-1.json").read_text())) == 3
+    assert len(json.loads((folder / ".crackclf" / folders._MEMORY).read_text())) == 3
 
 
 def test_all_bad_files_stand_in_one_error_and_nothing_is_lost(make_folder):
@@ -103,7 +103,7 @@ def test_a_read_only_folder_is_remembered_in_the_users_cache(make_folder, tmp_pa
     monkeypatch.setattr("crackclf.data.files.os.access", lambda *_: False)
     read_folder(folder)
     assert not (folder / ".crackclf").exists()
-    assert list((tmp_path / "cache" / "crackclf").glob("images-*/checked-1.json"))
+    assert list((tmp_path / "cache" / "crackclf").glob(f"images-*/{folders._MEMORY}"))
 
 
 def _missing(folder):
