@@ -76,7 +76,8 @@ def build_ensemble(members: Sequence[Classifier]) -> keras.Model:
         outputs.append(x)
     mean = keras.layers.Average(name="probabilities")(outputs)
     ensemble = keras.Model(inputs, mean, name="ensemble")
-    ensemble.compile(loss="categorical_crossentropy", metrics=["accuracy"])
+    # To be evaluated; an optimizer without state of its own, for it is not trained.
+    ensemble.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
     counts = Counter(card.backbone for card in cards)
     ensemble.backbone = " + ".join(f"{n} x {name}" for name, n in counts.items())
     ensemble.weights_origin = "; ".join(dict.fromkeys(card.weights_origin for card in cards))
