@@ -1,4 +1,5 @@
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,16 @@ def save_noise(path: Path, seed: int, size: tuple[int, int] = (40, 40), mode: st
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], channels), np.uint8)
     Image.fromarray(pixels.squeeze(), mode=mode if mode == "CMYK" else None).save(path)
     return path
+
+
+def run(monkeypatch, *arguments) -> int:
+    """Runs a command in this process and returns its exit status."""
+    from crackclf import cli
+
+    monkeypatch.setattr(sys, "argv", ["crackclf", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return caught.value.code or 0
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from crackclf import cli
+from conftest import run
 
 
 def crackclf(*arguments, cwd=None, env=None) -> subprocess.CompletedProcess:
@@ -17,14 +17,6 @@ def crackclf(*arguments, cwd=None, env=None) -> subprocess.CompletedProcess:
         text=True,
         check=False,
     )
-
-
-def run(monkeypatch, *arguments) -> int:
-    """Runs a command in this process and returns its exit status."""
-    monkeypatch.setattr(sys, "argv", ["crackclf", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    return caught.value.code or 0
 
 
 @pytest.fixture

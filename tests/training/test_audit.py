@@ -1,12 +1,13 @@
 import csv
 import json
 import shutil
-import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from crackclf import cli
+from conftest import run
+from crackclf.training import audit
 
 
 @pytest.fixture
@@ -19,13 +20,6 @@ def images(sample, tmp_path, monkeypatch):
     return shutil.copytree(sample, tmp_path / "images", ignore=shutil.ignore_patterns(".crackclf"))
 
 
-def crackclf(monkeypatch, *arguments) -> int:
-    monkeypatch.setattr(sys, "argv", ["crackclf", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    return caught.value.code or 0
-
-
 def test_the_audit_names_what_is_amiss_and_leaves_everything_where_it_is(
     images, monkeypatch, capsys, tmp_path
 ):
@@ -36,7 +30,7 @@ def test_the_audit_names_what_is_amiss_and_leaves_everything_where_it_is(
     (images / "Negative" / "broken.jpg").write_bytes(b"")
     before = {path: path.read_bytes() for path in images.glob("*/*.jpg")}
     options = ["--json", "a.json", "--html", "a.html", "--quarantine", "odd"]
-    assert crackclf(monkeypatch, "audit", images, *options) == 1
+    assert run(monkeypatch, "audit", images, *options) == 1
     said = capsys.readouterr().out
     for finding in (
         "1 files cannot be trained on",
@@ -59,3 +53,24 @@ def test_the_audit_names_what_is_amiss_and_leaves_everything_where_it_is(
     assert rows["Negative/wrong.jpg"] in ("is in both classes", "does not look like Negative")
     assert (tmp_path / "odd" / "Negative" / "broken.jpg").exists()
     assert f"Negative/{negative[0].name}" not in rows
+
+
+def test_a_copy_and_a_near_copy_of_an_image_are_judged_together(images, monkeypatch):
+    first = min((images / "Negative").iterdir())
+    shutil.copy(first, images / "Negative" / "copy.jpg")
+    Image.open(first).resize((90, 90)).save(images / "Negative" / "near.jpg")
+    seen = {}
+
+    def judge(features, labels, groups):
+        seen.update(groups=groups)
+        return np.ones(len(labels))
+
+    monkeypatch.setattr(audit, "build_model", lambda size: None)
+    monkeypatch.setattr(
+        audit,
+        "cache_features",
+        lambda model, data: {x: np.zeros((len(y), 1, 1)) for x, y in data.labels.items()},
+    )
+    monkeypatch.setattr(audit, "label_probabilities", judge)
+    audit.audit(images)
+    assert max(seen["groups"].count(group) for group in seen["groups"]) == 3

@@ -13,8 +13,8 @@ from scipy.sparse.csgraph import connected_components
 from crackclf.data.folders import check_folder, is_split
 from crackclf.data.splits import SUBSETS
 
-# Bits of 256. Of METU's 10,000 patches 314 pairs that are not byte-identical differ in 16 or
-# fewer; each of 60 drawn from every range up to there correlated by 0.96 or more at 64 x 64 pixels.
+# Bits of 256. Of 10,000 METU patches 308 pairs that are not byte-identical differ in 16 or fewer;
+# at 64 x 64 pixels their correlation is 0.977 or more, of half of them 0.9995.
 _ALIKE = 16
 _BLOCK = 256  # Looks compared with all others at once.
 

@@ -20,7 +20,7 @@ from crackclf.evaluation.labels import label_probabilities
 from crackclf.models.classifier import build_model
 from crackclf.training.feature_cache import cache_features
 
-_IMAGE_SIZE = 128  # Pixels; 160, at which models are trained, finds the same and takes longer.
+_IMAGE_SIZE = 128  # Two thirds of the pixels at which models are trained.
 _IMPROBABLE = 0.5
 _LOPSIDED = 3
 
@@ -118,8 +118,8 @@ def audit(directory: str | os.PathLike) -> Audit:
     paths = [path for subset in SUBSETS for path in data.files[subset]]
     names = [str(path.relative_to(directory)) for path in paths]
     labels = np.concatenate([data.labels[subset] for subset in SUBSETS])
-    # No copy may vouch for another.
-    copies = enumerate([*files.near_copies, *files.copies])
+    # No copy may vouch for another. Of a file in both, the group of near-copies holds the other.
+    copies = enumerate([*files.copies, *files.near_copies])
     group_of = {name: str(number) for number, group in copies for name in group}
     own = label_probabilities(
         np.concatenate([features[subset][:, 0] for subset in SUBSETS]).astype(np.float32),
