@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -35,7 +36,8 @@ def board(logs) -> Iterator[str]:
     """The address of a TensorBoard over these runs, which has read them."""
     server = subprocess.Popen(
         [
-            *("tensorboard", "--logdir", str(logs), "--host", "127.0.0.1", "--port", "0"),
+            *(sys.executable, "-m", "tensorboard.main", "--logdir", str(logs)),
+            *("--host", "127.0.0.1", "--port", "0"),
             *("--load_fast", "false", "--reload_interval", "0", "--reload_task", "blocking"),
         ],
         stderr=subprocess.PIPE,
