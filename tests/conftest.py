@@ -1,6 +1,8 @@
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -12,7 +14,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+# The same few cases everywhere; `--hypothesis-profile=long` tries many, others each time.
+settings.register_profile(
+    "default", max_examples=80, deadline=None, derandomize=True, database=None
+)
+settings.register_profile("long", max_examples=20_000, deadline=None)
+settings.load_profile("default")
 
 
 def save_noise(path: Path, seed: int, size: tuple[int, int] = (40, 40), mode: str = "RGB") -> Path:
@@ -95,3 +105,15 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("CRACKCLF_REAL_DATA names no folder of real images")
     return Path(folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -90,6 +90,8 @@ def test_a_truncated_image_is_named_and_nothing_is_lost(make_folder, tmp_path, m
         ("predict", "folder", "--model", "model", "--csv", "notes.txt"),
         ("sample", "folder"),
         ("sample", "new", "--count", "1"),
+        ("download", "folder"),
+        ("download", "new", "--archive", "notes.txt"),
         ("fly",),
     ],
 )
@@ -145,7 +147,7 @@ def test_evaluate_takes_folders_of_other_names(make_folder, saved, tmp_path, mon
     assert figures["positive_class"] == "Positive"
 
 
-@pytest.mark.parametrize("command", ["sample", "train", "evaluate", "predict"])
+@pytest.mark.parametrize("command", ["sample", "download", "train", "evaluate", "predict"])
 def test_help_teaches_by_example(command, monkeypatch, capsys):
     assert run(monkeypatch, command, "--help") == 0
     examples = capsys.readouterr().out.split("Example")[1].split("Arguments")[0].splitlines()[1:]

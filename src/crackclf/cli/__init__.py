@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from crackclf.cli.data import audit, sample
+from crackclf.cli.data import audit, download, sample
 from crackclf.cli.inference import evaluate, predict
 from crackclf.cli.training import compare, train
 from crackclf.errors import UserError
@@ -22,9 +22,12 @@ app = typer.Typer(
     "  crackclf sample data/sample\n"
     "  crackclf train data/sample --out saved_models/first\n"
     "  crackclf evaluate saved_models/first data/sample\n"
-    "  crackclf predict data/sample/Positive --model saved_models/first",
+    "  crackclf predict data/sample/Positive --model saved_models/first\n\n"
+    "\b\nOn 40,000 real patches:\n"
+    "  crackclf download data/metu\n"
+    "  crackclf train data/metu --out saved_models/metu",
 )
-for _command in (sample, audit, train, compare, evaluate, predict):
+for _command in (sample, download, audit, train, compare, evaluate, predict):
     app.command()(_command)
 
 
@@ -39,7 +42,8 @@ def main() -> None:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.filename is None:
+        if error.strerror is None:
             raise
-        print(f"Error: {error.filename}: {error.strerror}.", file=sys.stderr)
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"Error: {where}{error.strerror}.", file=sys.stderr)
         sys.exit(2)

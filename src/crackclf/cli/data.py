@@ -7,12 +7,49 @@ from typing import Annotated
 import typer
 
 from crackclf.cli import options
+from crackclf.errors import notice
+
+
+def download(
+    directory: Annotated[Path, typer.Argument(help="Folder to make; must not exist.")],
+    archive: Annotated[
+        Path | None,
+        typer.Option(
+            help="From this file, downloaded before, instead of the network: the RAR, or a ZIP of "
+            "the two folders. It is left as it is.",
+            metavar="FILE",
+        ),
+    ] = None,
+) -> None:
+    """Downloads METU's 40,000 concrete patches, cracked and sound.
+
+    Concrete Crack Images for Classification (Özgenel, https://doi.org/10.17632/5y9wdsg2zt.2,
+    CC BY 4.0): 241 MB, to which one of unrar, 7zz, 7z, bsdtar and unar is needed (Debian and
+    Ubuntu: apt install libarchive-tools). Interrupted, and started again, it goes on: what has
+    come is kept beside the folder (data/metu.rar.part), and removed once the images are there.
+
+    \b
+    Examples:
+      crackclf download data/metu
+      crackclf download data/metu --archive ~/Downloads/archive.zip
+    """
+    from crackclf.data.download import CLASS_NAMES, download_metu
+
+    try:
+        folder = download_metu(directory, archive)
+    except KeyboardInterrupt:
+        notice("interrupted; started again with the same arguments, it goes on")
+        raise
+    counts = [f"{len(list((folder / name).iterdir())):,} {name}" for name in CLASS_NAMES]
+    print(f"{folder}: {', '.join(counts)}")
 
 
 def sample(
     directory: Annotated[Path, typer.Argument(help="Folder to make.")],
     count: Annotated[int, typer.Option(help="Number of images, half of them cracked.")] = 1200,
-    seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=options.MAX_SEED, help="Same seed, same images.")
+    ] = 0,
 ) -> None:
     """Draws concrete patches, cracked and sound, to try everything on.
 

@@ -1,0 +1,168 @@
+"""Fetching a file from servers that misbehave."""
+
+import random
+import threading
+from pathlib import Path
+
+import pytest
+
+from crackclf.data import fetch
+from crackclf.data.fetch import RemoteFile
+from crackclf.errors import UserError
+from misbehaving import (
+    Server,
+    announce,
+    another_range,
+    answer,
+    chunked,
+    chunked_and_cut,
+    cut,
+    dribble,
+    endless,
+    hang_up,
+    ignore_range,
+    no_length,
+    refuse_range,
+    serve,
+)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(fetch, "_WAIT", 0)
+    with Server(random.Random(0).randbytes(235_520)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("behaviour", [serve, dribble, no_length, chunked])
+def test_a_file_is_fetched_whole(behaviour, server, tmp_path):
+    server.does(behaviour)
+    fetch.fetch(server.file, tmp_path / "part")
+    assert not server.file.mismatch(tmp_path / "part")
+    assert [agent for *_, agent in server.requests] == ["crackclf/0.1.0"]
+
+
+@pytest.mark.parametrize("behaviour", [serve, dribble, announce(1 << 40, True)])
+def test_a_part_is_gone_on_with(behaviour, server, tmp_path, capsys):
+    (tmp_path / "part").write_bytes(server.body[:70_000])
+    server.does(behaviour)
+    fetch.fetch(server.file, tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == server.body
+    assert server.asked() == ["bytes=70000-"]
+    assert "30%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("behaviour", [ignore_range, another_range, refuse_range, no_length])
+def test_where_it_cannot_be_gone_on_with_it_is_begun_anew(behaviour, server, tmp_path):
+    (tmp_path / "part").write_bytes(b"x" * 70_000)
+    server.does(behaviour)
+    fetch.fetch(server.file, tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == server.body
+
+
+def test_a_part_that_is_too_long_is_begun_anew_and_a_full_one_is_not_asked_for(server, tmp_path):
+    (tmp_path / "part").write_bytes(server.body + b"x")
+    fetch.fetch(server.file, tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == server.body
+    fetch.fetch(server.file, tmp_path / "part")
+    assert server.asked() == [None]
+
+
+def test_connections_that_break_are_made_again(server, tmp_path):
+    server.does(answer(500), cut(50_000), answer(429), hang_up, chunked_and_cut, cut(50_001), serve)
+    (tmp_path / "part").write_bytes(server.body[:10])
+    with pytest.raises(UserError, match="50,001 bytes are kept"):
+        fetch.fetch(server.file, tmp_path / "part")
+    fetch.fetch(server.file, tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == server.body
+    ends = [10, 10, 50_000, 50_000, 50_000, 5000, 50_001]  # the chunked one began anew
+    assert server.asked() == [f"bytes={end}-" for end in ends]
+
+
+def test_as_long_as_it_gets_further_it_is_tried_again(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "_PROGRESS", 10_000)
+    server.does(*[cut(end) for end in range(10_000, 230_000, 10_000)], serve)
+    fetch.fetch(server.file, tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == server.body
+    assert len(server.requests) == 23
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [cut(60_000), lambda handler, body, start: serve(handler, body, 0, end=60_000), answer(503)],
+    ids=["stuck at a byte", "always from the start", "busy"],
+)
+def test_what_gets_no_further_ends(behaviour, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "_PROGRESS", 10_000)
+    server.does(behaviour)
+    with pytest.raises(UserError, match=f"^{server.url}: "):
+        fetch.fetch(server.file, tmp_path / "part")
+    assert len(server.requests) <= 7
+
+
+def test_a_server_that_falls_silent_is_given_up(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "_TIMEOUT", 0.02)
+    done = threading.Event()
+
+    def silent(handler, body, start):
+        serve(handler, body, start, end=start + 1000)
+        done.wait(10)
+
+    server.does(silent)
+    with pytest.raises(UserError, match=r"timed out.*6,000 bytes are kept"):
+        fetch.fetch(server.file, tmp_path / "part")
+    done.set()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        (announce(0), "another file.*announces 0"),
+        (announce(1234), "another file: expected 256,000 bytes, it announces 1,234"),
+        (announce(1 << 40), "another file"),
+        (answer(206, Content_Range="bytes 50000-99/99"), "another file"),
+        (answer(403), "answered 403 Forbidden"),
+        (answer(404), "answered 404 Not Found"),
+        (answer(302, Location="file:///etc/passwd"), "answered 302"),
+    ],
+)
+def test_a_hopeless_answer_ends_at_once_and_costs_nothing(behaviour, words, server, tmp_path):
+    server.body = server.body.ljust(256_000)
+    remote = RemoteFile(server.url, 256_000, "")
+    (tmp_path / "part").write_bytes(server.body[:50_000])
+    server.does(behaviour)
+    with pytest.raises(UserError, match=rf"^{server.url}: .*{words}.*50,000 bytes are kept in "):
+        fetch.fetch(remote, tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == server.body[:50_000]
+    assert len(server.requests) == 1
+
+
+def test_no_more_is_taken_than_there_should_be(server, tmp_path):
+    server.does(endless)
+    fetch.fetch(server.file, tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == server.body
+
+
+def test_a_redirection_keeps_the_range(server, tmp_path):
+    (tmp_path / "part").write_bytes(server.body[:99])
+    server.does(answer(302, Location="/elsewhere"), serve)
+    fetch.fetch(server.file, tmp_path / "part")
+    assert [request[:2] for request in server.requests] == [
+        ("/metu.rar", "bytes=99-"),
+        ("/elsewhere", "bytes=99-"),
+    ]
+    assert (tmp_path / "part").read_bytes() == server.body
+
+
+def test_no_network_ends_at_once(server, tmp_path):
+    server.http.shutdown()
+    server.http.server_close()
+    with pytest.raises(UserError, match=r"cannot be reached.*Nothing was downloaded"):
+        fetch.fetch(server.file, tmp_path / "part")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_named(server, tmp_path):
+    (tmp_path / "part").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=rf"^{tmp_path}/part: No space left on device after"):
+        fetch.fetch(server.file, tmp_path / "part")
