@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,29 @@ def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(UserError, match=r"gone\.jpg"):
         read_image(tmp_path / "gone.jpg")
     assert "cannot be read" in check_image(tmp_path / "gone.jpg").problem
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "huge"])
+def test_what_is_no_plain_file_is_neither_waited_for_nor_swallowed(tmp_path: Path, kind):
+    path = tmp_path / "odd.jpg"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(2**30 + 1)  # A hole: takes no room on the disk.
+    words = r"limit 1,073,741,824" if kind == "huge" else "is not a file but a folder, pipe or dev"
+    assert words in check_image(path).problem
+    with pytest.raises(UserError, match=rf"odd\.jpg: .*{words}"):
+        read_image(path)
+
+
+def test_a_png_that_only_pillow_would_read_is_called_damaged(tmp_path: Path):
+    path = save_noise(tmp_path / "a.png", 0)
+    whole = path.read_bytes()
+    assert not check_image(path).problem
+    path.write_bytes(whole[:-1] + b"x")
+    assert "is damaged (a checksum is wrong" in check_image(path).problem

@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from crackclf.errors import UserError
 from crackclf.evaluation.labels import label_probabilities
 
 
@@ -25,3 +27,9 @@ def test_copies_do_not_vouch_for_one_another():
     # The labels are chance: only copies could tell them.
     assert (apart > 0.5).mean() > 0.9
     assert (together > 0.5).mean() < 0.7
+
+
+def test_too_few_images_are_not_judged():
+    labels = np.arange(20) % 2
+    with pytest.raises(UserError, match=r"at least 5 images of each class .* Received: 4"):
+        label_probabilities(np.zeros((20, 3)), labels, np.arange(20) // 5)

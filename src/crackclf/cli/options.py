@@ -14,7 +14,10 @@ ImageSize = Annotated[int, typer.Option(help="Side to which images are resized, 
 BatchSize = Annotated[int, typer.Option(help="Images per step.")]
 ValidationSplit = Annotated[float, typer.Option(help="Share kept for validation.")]
 TestSplit = Annotated[float, typer.Option(help="Share kept for the final test.")]
-Seed = Annotated[int, typer.Option(help="Of split, shuffling, augmentation, head.")]
+MAX_SEED = 2**32 - 1
+Seed = Annotated[
+    int, typer.Option(min=0, max=MAX_SEED, help="Of split, shuffling, augmentation, head.")
+]
 Positive = Annotated[
     str | None,
     typer.Option(

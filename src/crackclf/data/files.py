@@ -15,12 +15,19 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> Path:
     try:
         with temporary.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_whole(temporary, path)
+    except OSError as error:  # A full disk does not say which file it has no room for.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def replace_whole(source: Path, target: Path) -> None:
+    """Renames a file over another, once all of it is on the disk and not only on its way."""
+    with source.open("rb") as file:
+        os.fsync(file.fileno())
+    source.replace(target)
 
 
 def sha256(path: str | os.PathLike) -> str:

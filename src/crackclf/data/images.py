@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,8 @@ TRAINING_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 # Pillow reads a phone's multi-picture JPEG (MPO) with its JPEG reader.
 _READERS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _ORIENTATION = 0x0112
+_MAX_BYTES = 2**30
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     ```
     """
     try:
-        with _open(Path(path).read_bytes()) as image:
+        with _open(_read(Path(path))) as image:
             return _to_rgb(image)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -100,7 +103,9 @@ def check_image(path: str | os.PathLike) -> ImageCheck:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = _read(path)
+    except UserError as error:
+        return ImageCheck("", False, str(error))
     except OSError as error:
         return ImageCheck("", False, f"cannot be read: {error.strerror or error}")
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
@@ -120,16 +125,29 @@ def check_image(path: str | os.PathLike) -> ImageCheck:
                 problem = f"holds {image.format} data under the suffix {suffix}; rename it"
                 return ImageCheck(digest, False, problem)
             upright = _upright(image)
-            # A GIF's grey frame may still be one of many; its first frame is what we read.
+            if image.format == "PNG":
+                _check_png(content)
+            # A GIF's grey frame may be one of many, of which we read the first; of a BMP TensorFlow
+            # refuses what Pillow reads.
             plain = (
                 image.mode in ("L", "RGB")
-                and image.format != "GIF"
+                and image.format not in ("GIF", "BMP")
                 and not image.has_transparency_data
                 and upright
             )
             return ImageCheck(digest, plain, "", *image.size, image.mode, upright, _look(image))
     except UserError as error:
         return ImageCheck(digest, False, str(error))
+
+
+def _read(path: Path) -> bytes:
+    status = path.stat()
+    # A pipe would be waited for, a device never end.
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError("is not a file but a folder, pipe or device; move it away")
+    if status.st_size > _MAX_BYTES:
+        raise UserError(f"has {status.st_size:,} bytes (limit {_MAX_BYTES:,}); make it smaller")
+    return path.read_bytes()
 
 
 def _open(content: bytes) -> Image.Image:
@@ -155,6 +173,17 @@ def _load(image: Image.Image) -> None:
     except Exception as error:
         raise UserError(
             f"is damaged or truncated ({error}); copy it again from its source"
+        ) from None
+
+
+def _check_png(content: bytes) -> None:
+    # TensorFlow refuses a PNG with a wrong checksum or end, and names no file; load() lets it pass.
+    try:
+        _open(content).verify()
+        content.rindex(_PNG_END)
+    except Exception:
+        raise UserError(
+            "is damaged (a checksum is wrong, or the end missing); copy it again from its source"
         ) from None
 
 

@@ -8,6 +8,8 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from crackclf.errors import UserError
+
 _FOLDS = 5
 
 
@@ -21,11 +23,14 @@ def label_probabilities(
 
     Args:
         features: float of shape (n, channels), e.g. of a frozen base.
-        labels: int of shape (n,), 0 or 1; at least five of each.
+        labels: int of shape (n,), 0 or 1.
         groups: n keys; equal ones are kept in one fold, so that no copy vouches for another.
 
     Returns:
         float of shape (n,) in 0..1; low where the label is probably wrong.
+
+    Raises:
+        UserError: when a class has fewer than five images that are no copies of one another.
 
     Example:
 
@@ -33,10 +38,15 @@ def label_probabilities(
     suspicious = np.argsort(label_probabilities(features, labels, digests))[:50]
     ```
     """
+    keys = np.asarray(groups)
+    independent = min(len(np.unique(keys[labels == label])) for label in (0, 1))
+    if independent < _FOLDS:
+        raise UserError(
+            f"expected at least {_FOLDS} images of each class that are no copies of one another. "
+            f"Received: {independent}."
+        )
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
     # Weights are many, so they are held strongly, and as strongly whatever the number of images.
     model = make_pipeline(StandardScaler(), LogisticRegression(C=10 / len(labels), max_iter=200))
-    said = cross_val_predict(
-        model, features, labels, groups=np.asarray(groups), cv=folds, method="predict_proba"
-    )
+    said = cross_val_predict(model, features, labels, groups=keys, cv=folds, method="predict_proba")
     return np.asarray(said)[np.arange(len(labels)), labels]

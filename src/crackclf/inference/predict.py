@@ -96,6 +96,7 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
                 file
                 for file in path.rglob("*")
                 if file.suffix.lower() in FORMATS
+                and not file.is_dir()
                 and not any(part.startswith(".") for part in file.relative_to(path).parts)
             )
             if not inside:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +59,7 @@ class Card:
             values = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: is not valid JSON ({error}).") from None
         try:
             card = cls(**{**values, "class_names": tuple(values["class_names"])})
@@ -75,7 +76,7 @@ class Card:
             "image_size": type(self.image_size) is int and self.image_size > 0,
             "backbone": isinstance(self.backbone, str),
             "threshold": _is_number(self.threshold) and 0 <= self.threshold <= 1,
-            "temperature": _is_number(self.temperature) and self.temperature > 0,
+            "temperature": _is_number(self.temperature) and 0 < self.temperature < math.inf,
             "metrics": isinstance(self.metrics, Mapping),
             "sha256": isinstance(self.sha256, str),
         }

@@ -15,6 +15,7 @@ import numpy as np
 from crackclf.data.files import sha256
 from crackclf.errors import UserError
 from crackclf.models.card import Card
+from crackclf.models.safety import check_keras_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,8 +115,9 @@ def save_model(
     ```
     """
     folder = check_new_folder(folder)
-    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    building = folder.with_name(f".{folder.name}.tmp")
     try:
+        shutil.rmtree(building, ignore_errors=True)  # What a kill has left.
         building.mkdir(parents=True)
         for name, content in (files or {}).items():
             data = content.encode() if isinstance(content, str) else content
@@ -204,6 +206,7 @@ def load_model(folder: str | os.PathLike = "shipped") -> Classifier:
         from crackclf.models.resnet18 import load_resnet18
 
         return Classifier(load_resnet18(path), card)
+    check_keras_file(path)
     try:
         model: Any = keras.saving.load_model(path, safe_mode=True)
     except Exception as error:

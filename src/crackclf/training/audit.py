@@ -16,6 +16,7 @@ from crackclf.data.audit import Files, audit_files
 from crackclf.data.datasets import load_datasets
 from crackclf.data.files import write_whole
 from crackclf.data.splits import SUBSETS
+from crackclf.errors import UserError, notice
 from crackclf.evaluation.labels import label_probabilities
 from crackclf.models.classifier import build_model
 from crackclf.training.feature_cache import cache_features
@@ -121,11 +122,13 @@ def audit(directory: str | os.PathLike) -> Audit:
     # No copy may vouch for another. Of a file in both, the group of near-copies holds the other.
     copies = enumerate([*files.copies, *files.near_copies])
     group_of = {name: str(number) for number, group in copies for name in group}
-    own = label_probabilities(
-        np.concatenate([features[subset][:, 0] for subset in SUBSETS]).astype(np.float32),
-        labels,
-        [group_of.get(name, name) for name in names],
-    )
+    groups = [group_of.get(name, name) for name in names]
+    stacked = np.concatenate([features[subset][:, 0] for subset in SUBSETS]).astype(np.float32)
+    try:
+        own = label_probabilities(stacked, labels, groups)
+    except UserError as error:
+        notice(f"labels are not judged: {error}")
+        own = np.ones(len(labels))
     suspicious = [
         Suspicion(names[i], data.class_names[labels[i]], float(own[i]))
         for i in np.argsort(own, kind="stable")
