@@ -1,10 +1,17 @@
 import json
+import shutil
+import signal
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from filelock import FileLock
 
+from conftest import save_noise
 from crackclf.data.datasets import load_datasets
 from crackclf.errors import UserError
 from crackclf.models.classifier import build_model
@@ -50,28 +57,95 @@ def test_an_existing_model_is_refused_before_training(sample, inside):
     assert not (inside / "logs").exists()
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(sample, capsys, monkeypatch):
-    class Killed(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 2:
-                raise KeyboardInterrupt
+KILL = """
+import os, signal, sys
+import keras
+from crackclf.training import pipeline
 
-    from crackclf.training import pipeline
+class Kill(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    build = pipeline.build_callbacks
-    monkeypatch.setattr(pipeline, "build_callbacks", lambda logs: [*build(logs), Killed()])
-    with pytest.raises(KeyboardInterrupt):
-        train_folder(sample, epochs=3, **SMALL)
-    monkeypatch.setattr(pipeline, "build_callbacks", build)
-    folder = train_folder(sample, epochs=3, **SMALL)[0]
-    assert folder == Path("saved_models/mobilenetv2-1")
-    assert "going on with the interrupted run" in capsys.readouterr().err
-    epochs = [line.split(",")[0] for line in (folder / "history.csv").read_text().splitlines()]
-    assert epochs == ["epoch", "0", "1", "2"]
+build = pipeline.build_callbacks
+pipeline.build_callbacks = lambda logs: [Kill(), *build(logs)]
+pipeline.train_folder(sys.argv[1], "saved_models/a", 3, 32, 8, weights=None, cache_features=False)
+"""
+
+
+def test_a_killed_run_ends_as_one_that_never_was(sample, inside, capsys):
+    """The second process also shows that nothing depends on more than seed and machine."""
+    run = partial(train_folder, sample, epochs=3, cache_features=False, **SMALL)
+    killed = subprocess.run([sys.executable, "-c", KILL, str(sample)], cwd=inside, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    ours, whole = run("saved_models/a"), run("saved_models/b")
+    assert "going on with the interrupted run in logs/a" in capsys.readouterr().err
+    for a, b in zip(ours[1].model.get_weights(), whole[1].model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert ours[2].to_dict() == whole[2].to_dict()
+    assert (ours[0] / "history.csv").read_text() == (whole[0] / "history.csv").read_text()
+
+
+def test_same_seed_same_model_bit_for_bit(sample, inside):
+    models = []
+    for name in ("a", "b"):  # Each with a feature cache of its own.
+        shutil.copytree(sample, name, ignore=lambda *_: [".crackclf"])
+        models.append(train_folder(name, f"saved_models/{name}", 2, views=1, **SMALL)[1].model)
+    for a, b in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_killed_before_it_was_saved_it_is_not_trained_again(sample, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crackclf.training.pipeline.save_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_folder(sample, epochs=2, **SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr("crackclf.training.pipeline.train", killed)
+        folder, classifier, report = train_folder(sample, epochs=2, **SMALL)
+    assert folder.name == "mobilenetv2-1"
+    best = keras.saving.load_model("logs/mobilenetv2-1/best.keras")
+    for a, b in zip(classifier.model.get_weights(), best.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len((folder / "history.csv").read_text().splitlines()) == 3
+    assert report.n == 10
+
+
+@pytest.mark.parametrize("changed", ["images", "base weights"])
+def test_a_run_does_not_go_on_with_something_else(sample, inside, monkeypatch, changed):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    shutil.copytree(sample, "data", ignore=lambda *_: [".crackclf"])
+    with monkeypatch.context() as patch:
+        patch.setattr("crackclf.training.pipeline.train", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_folder("data", **SMALL)
+    facts = json.loads((inside / "logs" / "mobilenetv2-1" / "run.json").read_text())
+    if changed == "images":
+        save_noise(inside / "data" / "Positive" / "new.png", 0)
+    else:
+        (inside / "logs" / "mobilenetv2-1" / "run.json").write_text(
+            json.dumps(facts | {"base weights": "ImageNet"})
+        )
+    with pytest.raises(UserError, match=f"began with other {changed}"):
+        train_folder("data", **SMALL)
+
+
+def test_two_processes_do_not_train_into_one_folder(sample, inside):
+    (inside / "logs" / "mobilenetv2-1").mkdir(parents=True)
+    with (
+        FileLock(inside / "logs" / "mobilenetv2-1" / ".lock"),
+        pytest.raises(UserError, match="another crackclf is at this very training"),
+    ):
+        train_folder(sample, **SMALL)
 
 
 def test_the_logs_of_another_run_are_not_mixed_in(sample, inside):
-    (inside / "logs" / "a").mkdir(parents=True)
+    save_noise(inside / "logs" / "a" / "mine.png", 0)
     with pytest.raises(UserError, match="curves of another run"):
         train_folder(sample, "saved_models/a", **SMALL)
 

@@ -74,7 +74,7 @@ def test_training_learns_and_leaves_curves_beside_keras(trained):
     assert [step for step, _ in scalars(folder / "train", "batch_loss")] == [*range(20)]
     curve = scalars(folder / "validation", "epoch_loss")
     assert [value for _, value in curve] == pytest.approx([row["val_loss"] for row in history])
-    assert not (folder / "backup").exists()
+    assert not (folder / "backup.pt").exists()
 
 
 def test_the_weights_of_the_best_pass_are_kept(trained, data):

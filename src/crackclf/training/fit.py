@@ -10,6 +10,7 @@ from crackclf.data.datasets import Datasets
 from crackclf.errors import UserError
 from crackclf.models.features import split_model
 from crackclf.models.unfreezing import unfreeze
+from crackclf.training.backup import Backup
 from crackclf.training.feature_cache import cache_features as read_features
 from crackclf.training.feature_cache import check_views
 
@@ -67,8 +68,13 @@ def train(
         training = _batches(features["train"], data, "train", seed)
         validation = _batches(features["validation"], data, "validation")
         model = split_model(model).head
+    backup = next((x for x in callbacks if isinstance(x, Backup)), None)
+    for _ in range(backup.epochs_done() if backup else 0):
+        iter(training)  # Each pass draws another order; the next one is the one that is due.
     history = model.fit(
-        training,
+        # Given a set to go through once an epoch, Keras begins passes that it never makes.
+        training.repeat(),
+        steps_per_epoch=len(training),
         validation_data=validation,
         epochs=epochs,
         callbacks=list(callbacks),
@@ -153,10 +159,10 @@ def _batches(
         batch_size = max(data.batch_size, _LARGE)
     else:
         batch_size, rows = data.batch_size, rows.shuffle(n, seed)
-    rng = np.random.default_rng(seed)
 
     def read(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        variant = rng.integers(variants, size=len(batch))
+        # Drawn from the batch itself, so that a training that goes on draws what it would have.
+        variant = np.random.default_rng([seed or 0, *batch]).integers(variants, size=len(batch))
         return features[batch, variant].astype(np.float32), labels[batch]
 
     def look_up(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

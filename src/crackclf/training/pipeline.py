@@ -1,7 +1,6 @@
 """The whole way: a folder of images becomes a trained, evaluated, saved model."""
 
 import csv
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,6 @@ import keras
 import numpy as np
 
 from crackclf.data.datasets import Datasets, load_datasets
-from crackclf.data.files import write_whole
 from crackclf.data.folders import find_positive
 from crackclf.errors import UserError, notice
 from crackclf.evaluation import plots
@@ -22,6 +20,7 @@ from crackclf.models.saving import Classifier, check_new_folder, save_model
 from crackclf.training.callbacks import build_callbacks
 from crackclf.training.feature_cache import check_views
 from crackclf.training.fit import predict_features, train
+from crackclf.training.logs import BEST_KERAS, BEST_TORCH, Run
 
 if TYPE_CHECKING:
     from crackclf.models.resnet18 import ResNet18
@@ -96,7 +95,9 @@ def train_folder(
         raise UserError(f"epochs must be at least 1. Received: {epochs}.")
     check_views(views, cache_features and backbone != RESNET18)
     logs = Path(log_dir) / out.name
-    _check_logs(logs, arguments, out)
+    run = Run(logs, arguments)
+    if run.check(f"Choose another --out than {out}, or move that folder away."):
+        notice(f"going on with the interrupted run in {logs}")
 
     keras.utils.set_random_seed(seed)
     data = load_datasets(
@@ -114,19 +115,22 @@ def train_folder(
         notice(f"{subset}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
     model: Any = _build(backbone, image_size, weights, seed)
 
-    logs.mkdir(parents=True, exist_ok=True)
-    write_whole(logs / "run.json", json.dumps(arguments, indent=2) + "\n")
-    if backbone == RESNET18:
-        probabilities = _fit_torch(model, data, logs, epochs, seed)
-    else:
-        train(model, data, build_callbacks(logs), epochs, cache_features, views, seed)
-        probabilities = (
-            predict_features(model, data) if cache_features else model.predict(data.test)
+    with run.going({"images": data.fingerprint, "base weights": model.weights_origin}) as fitted:
+        if backbone == RESNET18:
+            probabilities = _fit_torch(model, data, logs, 0 if fitted else epochs, seed)
+        else:
+            if fitted:
+                best: Any = keras.saving.load_model(logs / BEST_KERAS, compile=False)
+                model.set_weights(best.get_weights())
+            else:
+                train(model, data, build_callbacks(logs), epochs, cache_features, views, seed)
+            probabilities = (
+                predict_features(model, data) if cache_features else model.predict(data.test)
+            )
+        report = evaluate(
+            data.labels["test"], probabilities, data.class_names, data.files["test"], positive
         )
-    report = evaluate(
-        data.labels["test"], probabilities, data.class_names, data.files["test"], positive
-    )
-    classifier = save_run(model, out, data, report, probabilities, logs)
+        classifier = save_run(model, out, data, report, probabilities, logs)
     return out, classifier, report
 
 
@@ -200,13 +204,17 @@ def _build(backbone: str, image_size: int, weights: str | os.PathLike | None, se
 
 def _fit_torch(model: Any, data: Datasets, logs: Path, epochs: int, seed: int) -> np.ndarray:
     from crackclf.models.pytorch import torch
+    from crackclf.models.resnet18 import load_resnet18
     from crackclf.training.resnet18 import CrackDataset, predict_resnet18, train_resnet18
 
     def load(subset: str, **shuffling: Any) -> torch.utils.data.DataLoader:
         return torch.utils.data.DataLoader(CrackDataset(data, subset), data.batch_size, **shuffling)
 
-    training = load("train", shuffle=True, generator=torch.Generator().manual_seed(seed))
-    train_resnet18(model, training, load("validation"), logs, epochs * len(training))
+    if epochs:
+        training = load("train", shuffle=True, generator=torch.Generator().manual_seed(seed))
+        train_resnet18(model, training, load("validation"), logs, epochs * len(training))
+    else:
+        model.load_state_dict(load_resnet18(logs / BEST_TORCH).state_dict())
     return predict_resnet18(model, load("test"))
 
 
@@ -214,32 +222,6 @@ def _next_free(log_dir: Path, arguments: dict) -> Path:
     number = 1
     while True:
         out = Path("saved_models") / f"{arguments['backbone']}-{number}"
-        logs = log_dir / out.name
-        if not out.exists() and (not logs.exists() or _is_unfinished(logs, arguments)):
+        if not out.exists() and Run(log_dir / out.name, arguments).is_free:
             return out
         number += 1
-
-
-def _check_logs(logs: Path, arguments: dict, out: Path) -> None:
-    if not logs.exists():
-        return
-    if not _is_unfinished(logs, arguments):
-        raise UserError(
-            f"{logs}: holds the curves of another run. Choose another --out than {out}, or move "
-            "that folder away."
-        )
-    notice(f"going on with the interrupted run in {logs}")
-
-
-def _is_unfinished(logs: Path, arguments: dict) -> bool:
-    # BackupAndRestore removes its folder at the end of a fit; before the first epoch has ended
-    # there is neither that nor a history.
-    started = (logs / "backup").exists() or not (logs / "history.csv").exists()
-    return started and _read_arguments(logs) == arguments
-
-
-def _read_arguments(logs: Path) -> dict | None:
-    try:
-        return json.loads((logs / "run.json").read_text())
-    except (OSError, ValueError):
-        return None

@@ -5,7 +5,6 @@ import csv
 import io
 import math
 import os
-import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from crackclf.data.images import read_image
 from crackclf.errors import UserError
 from crackclf.models.pytorch import torch
 from crackclf.models.resnet18 import ResNet18
+from crackclf.training.logs import BACKUPS, BEST_TORCH, cut_logs, log_sizes
 
 
 class CrackDataset(torch.utils.data.Dataset):
@@ -93,11 +93,15 @@ def train_resnet18(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, learning_rate)
     criterion = torch.nn.CrossEntropyLoss()
-    backup = log_dir / "backup" / "state.pt"
+    log_dir.mkdir(parents=True, exist_ok=True)
+    backup = log_dir / BACKUPS[1]
+    if not backup.exists():
+        progress: dict[str, Any] = {"done": 0, "history": [], "best": {}}
+        _keep(backup, model, optimizer, training, **progress, logs=log_sizes(log_dir))
     done, history, best = _restore(backup, model, optimizer, training)
     with (
-        SummaryWriter(log_dir / "train", purge_step=done) as curves,
-        SummaryWriter(log_dir / "validation", purge_step=done) as validation_curves,
+        SummaryWriter(log_dir / "train") as curves,
+        SummaryWriter(log_dir / "validation") as validation_curves,
         tqdm(initial=done, total=iterations, desc="Training", unit=" batches") as bar,
     ):
         while done < iterations:
@@ -131,14 +135,20 @@ def train_resnet18(
                 curves.add_scalar(f"epoch_{name}", row[name], len(history))
                 validation_curves.add_scalar(f"epoch_{name}", row[f"val_{name}"], len(history))
             history.append(row)
-            _keep(backup, model, optimizer, training, done=done, history=history, best=best)
+            curves.flush()
+            validation_curves.flush()
+            progress = {"done": done, "history": history, "best": best}
+            _keep(backup, model, optimizer, training, **progress, logs=log_sizes(log_dir))
     model.load_state_dict(best)
     table = io.StringIO()
     writer = csv.DictWriter(table, ["epoch", *history[0]], lineterminator="\n")
     writer.writeheader()
     writer.writerows({"epoch": epoch} | row for epoch, row in enumerate(history))
+    content = io.BytesIO()
+    torch.save(best, content)
+    write_whole(log_dir / BEST_TORCH, content.getvalue())
     write_whole(log_dir / "history.csv", table.getvalue())
-    shutil.rmtree(backup.parent)
+    backup.unlink()
     return history
 
 
@@ -192,7 +202,6 @@ def _keep(
         "progress": progress,
     }
     torch.save(state, content)
-    backup.parent.mkdir(exist_ok=True)
     write_whole(backup, content.getvalue())
 
 
@@ -202,11 +211,10 @@ def _restore(
     optimizer: torch.optim.Optimizer,
     training: torch.utils.data.DataLoader,
 ) -> tuple[int, list[dict[str, float]], dict[str, torch.Tensor]]:
-    if not backup.exists():
-        return 0, [], {}
     state = torch.load(backup, map_location=_device(), weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     _generator(training).set_state(state["shuffling"].cpu())
     progress = state["progress"]
+    cut_logs(backup.parent, progress["logs"])
     return progress["done"], progress["history"], progress["best"]

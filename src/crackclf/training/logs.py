@@ -1,0 +1,145 @@
+"""The folder of a run: what it holds of which training, and how far its logs go."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from crackclf.data.files import write_whole
+from crackclf.errors import UserError
+
+BACKUPS = ("backup.npz", "backup.pt")
+BEST_KERAS, BEST_TORCH = "best.keras", "best.pt"
+_FULL = "No space left on device"
+
+
+def log_sizes(folder: Path) -> dict[str, int]:
+    """How far history and curves go, in bytes, by the name of the file in the run's folder."""
+    return {_name(folder, path): path.stat().st_size for path in _logs(folder)}
+
+
+def cut_logs(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Cuts history and curves back to what they were at the last full epoch.
+
+    Args:
+        folder: the run's folder.
+        sizes: from `log_sizes`; a file that it does not name was begun later and is removed.
+    """
+    for path in _logs(folder):
+        if (name := _name(folder, path)) in sizes:
+            os.truncate(path, sizes[name])
+        else:
+            path.unlink()
+
+
+def _logs(folder: Path) -> list[Path]:
+    return [*folder.glob("history.csv"), *folder.rglob("events.out.tfevents.*")]
+
+
+def _name(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+class Run:
+    """A training in its folder, from the first try to the saved model.
+
+    Args:
+        folder: the run's folder.
+        arguments: what decides the training, as JSON can hold it.
+    """
+
+    def __init__(self, folder: Path, arguments: Mapping[str, object]):
+        self.folder = folder
+        self._file = folder / "run.json"
+        self._arguments = dict(arguments)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether this training may go here: nothing is here, or an unsaved part of itself."""
+        if not self._has_begun():
+            return not any(self._visible())
+        known = self._read()
+        return not known.get("saved") and self._arguments.items() <= known.items()
+
+    def check(self, instead: str) -> bool:
+        """Whether this training has begun here and goes on.
+
+        Args:
+            instead: what to do when another run is here.
+
+        Raises:
+            UserError: when another run is here.
+        """
+        if not self.is_free:
+            raise UserError(f"{self.folder}: holds the curves of another run. {instead}")
+        return self._has_begun()
+
+    @contextmanager
+    def going(self, facts: Mapping[str, str]) -> Iterator[bool]:
+        """Keeps the folder for this process, and notes in the end that the model is saved.
+
+        Args:
+            facts: what the training depends on besides its arguments, by what it is called, e.g.
+                `{"images": fingerprint}`.
+
+        Yields:
+            Whether all epochs are done, so that only the best model is left to be tested and saved.
+
+        Raises:
+            UserError: when the training began with other facts, or another process is at it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"{self.folder}: another crackclf is at this very training. Wait for it, or choose "
+                "another --out."
+            ) from None
+        try:
+            known = self._read()
+            for name, fact in facts.items():
+                if known.get(name, fact) != fact:
+                    raise UserError(
+                        f"{self.folder}: the interrupted run began with other {name}. Put them "
+                        "back, or choose another --out."
+                    )
+            self._write(facts)
+            history = self.folder / "history.csv"
+            going_on = any((self.folder / name).exists() for name in BACKUPS)
+            yield history.exists() and history.stat().st_size > 0 and not going_on
+            self._write({**facts, "saved": True})
+        except Exception as error:
+            # Of a full disk h5py and NumPy tell by an OSError, TensorFlow by an error of its own.
+            if isinstance(error, UserError) or not (
+                isinstance(error, OSError) or _FULL in str(error)
+            ):
+                raise
+            reason = error if isinstance(error, OSError) else _FULL
+            raise UserError(
+                f"{self.folder}: the training stopped ({reason}). What was written before is "
+                "whole; when that is mended, start again with the same arguments to go on."
+            ) from error
+        finally:
+            lock.release()
+
+    def _has_begun(self) -> bool:
+        return self._file.exists()
+
+    def _visible(self) -> list[Path]:
+        found = self.folder.iterdir() if self.folder.exists() else ()
+        return [path for path in found if not path.name.startswith(".")]
+
+    def _read(self) -> dict[str, object]:
+        try:
+            return dict(json.loads(self._file.read_text()))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def _write(self, facts: Mapping[str, object]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self._file, json.dumps(self._arguments | dict(facts), indent=2) + "\n")
