@@ -21,7 +21,7 @@ from PIL import Image
 settings.register_profile(
     "default", max_examples=80, deadline=None, derandomize=True, database=None
 )
-settings.register_profile("long", max_examples=20_000, deadline=None)
+settings.register_profile("long", max_examples=5_000, deadline=None)
 settings.load_profile("default")
 
 

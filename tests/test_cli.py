@@ -27,26 +27,25 @@ def saved(classifier, tmp_path):
     return tmp_path / "model"
 
 
-def test_a_first_round_from_nothing_to_predictions(tmp_path):
-    assert crackclf("sample", "data/s", "--count", 40, "--seed", 1, cwd=tmp_path).returncode == 0
+def test_a_first_round_from_nothing_to_predictions(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "sample", "data/s", "--count", 40, "--seed", 1) == 0
+    # As a user starts it; the others in this process, which has TensorFlow loaded.
     options = ["--epochs", 1, "--image-size", 32, "--weights", "random", "--out", "models/a"]
     trained = crackclf("train", "data/s", *options, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert "Saved in models/a" in trained.stdout
     assert "Curves: validation loss was lowest" in trained.stdout
 
-    measured = crackclf("evaluate", "models/a", "data/s", "--json", "a.json", cwd=tmp_path)
-    assert measured.returncode == 0, measured.stderr
-    assert "were in this model's training" in measured.stderr
+    assert run(monkeypatch, "evaluate", "models/a", "data/s", "--json", "a.json") == 0
+    assert "were in this model's training" in capsys.readouterr().err
     figures = json.loads((tmp_path / "a.json").read_text())
     assert figures["n"] == 40
     assert figures["class_names"] == ["Negative", "Positive"]
     assert sum(map(sum, figures["confusion_matrix"])) == 40
 
-    said = crackclf(
-        "predict", "data/s/Positive", "--model", "models/a", "--csv", "a.csv", cwd=tmp_path
-    )
-    assert said.returncode == 0, said.stderr
+    arguments = ("predict", "data/s/Positive", "--model", "models/a", "--csv", "a.csv")
+    assert run(monkeypatch, *arguments) == 0
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     assert len(rows) == 20
     assert {row["label"] for row in rows} <= {"Negative", "Positive"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crackclf.data.datasets import Datasets, load_datasets
+    from crackclf.data.download import download_metu
     from crackclf.data.images import read_image
     from crackclf.data.sample import write_sample
     from crackclf.errors import UserError
@@ -38,6 +39,7 @@ _HOMES = {
     "build_model": "models.classifier",
     "compare": "training.comparison",
     "diagnose": "evaluation.curves",
+    "download_metu": "data.download",
     "evaluate": "evaluation.metrics",
     "fine_tune": "training.fit",
     "load_datasets": "data.datasets",
@@ -63,6 +65,7 @@ __all__ = [
     "build_model",
     "compare",
     "diagnose",
+    "download_metu",
     "evaluate",
     "fine_tune",
     "load_datasets",

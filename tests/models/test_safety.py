@@ -72,7 +72,7 @@ def endless(weights):
     [
         (with_layer(class_name="Lambda"), "'Lambda' of 'keras.layers'"),
         (with_layer(class_name="StringLookup", config={"vocabulary": "/etc/passwd"}), "Lookup"),
-        (with_layer(class_name="TFSMLayer", config={"filepath": "/tmp/x"}), "TFSMLayer"),
+        (with_layer(class_name="TFSMLayer", config={"filepath": "x"}), "TFSMLayer"),
         (with_layer(class_name="system", module="os", config="id"), "'system' of 'os'"),
         (with_layer(class_name="function", module="builtins", config="eval"), "'function'"),
         (with_layer(class_name="function", module="keras.losses", config="x"), "'function'"),

@@ -1,13 +1,14 @@
 import json
 import shutil
 
+import keras
 import pytest
 
 from crackclf.errors import UserError
 from crackclf.training import comparison
 from crackclf.training.comparison import compare
 
-SETTINGS = {"epochs": 1, "image_size": 32, "weights": None}
+SETTINGS = {"epochs": 1, "image_size": 32}
 
 
 @pytest.fixture
@@ -17,13 +18,24 @@ def images(sample, tmp_path, monkeypatch):
     return tmp_path / "images"
 
 
-def test_backbones_are_compared_and_done_ones_not_trained_again(images, tmp_path, capfd):
-    first = compare(images, ["mobilenetv2"], "out", **SETTINGS)
+def test_backbones_are_compared_and_done_ones_not_trained_again(
+    images, tmp_path, weights_folder, monkeypatch, capfd
+):
+    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", str(weights_folder))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    # One without weights is named, and the others go on.
+    first = compare(images, ["resnet50", "mobilenetv2"], "out", **SETTINGS)
     assert [entry.backbone for entry in first.entries] == ["mobilenetv2"]
+    assert "resnet50.weights.h5" in first.missing["resnet50"]
+    assert "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5" in str(first)
     model = tmp_path / "out-mobilenetv2" / "model.keras"
     written = model.stat().st_mtime_ns
     capfd.readouterr()
 
+    tap = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    tap.save_weights(tmp_path / "vgg16.weights.h5")
+    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", str(tmp_path))
     both = compare(images, ["mobilenetv2", "vgg16-block4"], "out", **SETTINGS)
     assert both.entries[0] == first.entries[0]
     assert model.stat().st_mtime_ns == written
@@ -40,20 +52,6 @@ def test_backbones_are_compared_and_done_ones_not_trained_again(images, tmp_path
 
     with pytest.raises(UserError, match="a comparison with other settings"):
         compare(images, ["mobilenetv2"], "out", **SETTINGS | {"epochs": 2})
-
-
-def test_a_backbone_without_weights_is_named_and_the_others_go_on(
-    images, weights_folder, monkeypatch, tmp_path
-):
-    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", str(weights_folder))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    found = compare(
-        images, ["resnet50", "mobilenetv2"], "out", **SETTINGS | {"weights": "imagenet"}
-    )
-    assert [entry.backbone for entry in found.entries] == ["mobilenetv2"]
-    assert "resnet50.weights.h5" in found.missing["resnet50"]
-    assert "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5" in str(found)
 
 
 def test_an_unknown_backbone_is_said_before_anything_is_trained(images):

@@ -5,12 +5,14 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from crackclf.data.files import sha256
 from crackclf.errors import UserError
@@ -53,15 +55,22 @@ class Classifier:
         Returns:
             float32 of shape (batch, 2), rows summing to 1.
         """
-        model: Any = self.model
-        if len(images) <= _FEW and getattr(model, "predict_function", model) is None:
+        if not isinstance(self.model, keras.Model):
+            raw = self.model.predict_on_batch(images)
+        else:
             # Building the graph takes longer than to do without it once; from the second call on
             # it pays.
-            model.make_predict_function()
-            raw = np.asarray(model(images, training=False))
-        else:
-            raw = np.asarray(model.predict_on_batch(images))
+            once = len(images) <= _FEW and "_graph" not in vars(self)
+            call, batch = self._graph, tf.cast(images, tf.float32)
+            raw = np.asarray(self.model(batch, training=False) if once else call(batch))
         return raw if self.card.temperature == 1 else apply_temperature(raw, self.card.temperature)
+
+    @cached_property
+    def _graph(self) -> Any:
+        # Keras' own predict_on_batch builds another graph for a batch of another size.
+        size = self.card.image_size
+        images: Any = tf.TensorSpec((None, size, size, 3), tf.float32)
+        return tf.function(partial(self.model, training=False), input_signature=[images])
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
