@@ -123,7 +123,7 @@ def audit(directory: str | os.PathLike) -> Audit:
     copies = enumerate([*files.copies, *files.near_copies])
     group_of = {name: str(number) for number, group in copies for name in group}
     groups = [group_of.get(name, name) for name in names]
-    stacked = np.concatenate([features[subset][:, 0] for subset in SUBSETS]).astype(np.float32)
+    stacked = np.concatenate([features[subset][:, 0] for subset in SUBSETS])
     try:
         own = label_probabilities(stacked, labels, groups)
     except UserError as error:
