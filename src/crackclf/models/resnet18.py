@@ -33,6 +33,8 @@ class ResNet18(torchvision.models.ResNet):
         mean, std = [255 * x for x in seen.mean], [255 * x for x in seen.std]
         self.normalize = torchvision.transforms.Normalize(mean, std)
         self.backbone, self.weights_origin = RESNET18, "random initialisation"
+        # With channels last a CPU computes these convolutions half as fast again.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of images in 0..255."""
