@@ -38,6 +38,10 @@ def test_images_seen_in_training_are_counted_aloud(bridge, classifier, tmp_path,
     )
     evaluate_folder(classifier, bridge, "damaged", model_folder=tmp_path)
     assert "1 of these 6 images" in capsys.readouterr().err
+    for damage in (b"\xff\0", b"", b"no,such,column\n1,2,3\n"):
+        (tmp_path / "split.csv").write_bytes(damage)
+        assert evaluate_folder(classifier, bridge, "damaged", model_folder=tmp_path).n == 6
+    assert capsys.readouterr().err.count("split.csv: is damaged") == 2  # An empty one names none.
 
 
 def test_a_split_folder_is_not_lumped_together(tmp_path, classifier):

@@ -70,7 +70,10 @@ def _tell_of_seen(split: Path, digests: list[str]) -> None:
     try:
         with split.open(newline="", encoding="utf-8") as file:
             seen = {row["digest"] for row in csv.DictReader(file) if row["subset"] != "test"}
+    except FileNotFoundError:
+        return
     except (OSError, KeyError, ValueError, csv.Error):
+        notice(f"{split}: is damaged, so that nobody knows which images this model has seen")
         return
     count = sum(digest in seen for digest in digests)
     if count:
