@@ -110,6 +110,10 @@ def test_killed_before_it_was_saved_it_is_not_trained_again(sample, monkeypatch)
         patch.setattr("crackclf.training.pipeline.save_run", killed)
         with pytest.raises(KeyboardInterrupt):
             train_folder(sample, epochs=2, **SMALL)
+    best = Path("logs/mobilenetv2-1/best.keras").rename("best.keras")
+    with pytest.raises(UserError, match="its best checkpoint is gone"):
+        train_folder(sample, epochs=2, **SMALL)
+    best.rename("logs/mobilenetv2-1/best.keras")
     with monkeypatch.context() as patch:
         patch.setattr("crackclf.training.pipeline.train", killed)
         folder, classifier, report = train_folder(sample, epochs=2, **SMALL)

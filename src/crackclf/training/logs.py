@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -110,8 +110,12 @@ class Run:
                     )
             self._write(facts)
             history = self.folder / "history.csv"
-            going_on = any((self.folder / name).exists() for name in BACKUPS)
-            yield history.exists() and history.stat().st_size > 0 and not going_on
+            fitted = history.exists() and history.stat().st_size > 0 and not self._has(BACKUPS)
+            if fitted and not self._has((BEST_KERAS, BEST_TORCH)):
+                raise UserError(
+                    f"{self.folder}: its best checkpoint is gone. Remove this folder to train anew."
+                )
+            yield fitted
             self._write({**facts, "saved": True})
         except Exception as error:
             # Of a full disk h5py and NumPy tell by an OSError, TensorFlow by an error of its own.
@@ -126,6 +130,9 @@ class Run:
             ) from error
         finally:
             lock.release()
+
+    def _has(self, names: Iterable[str]) -> bool:
+        return any((self.folder / name).exists() for name in names)
 
     def _has_begun(self) -> bool:
         return self._file.exists()
