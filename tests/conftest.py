@@ -25,6 +25,14 @@ settings.register_profile("long", max_examples=5_000, deadline=None)
 settings.load_profile("default")
 
 
+_SLOW = ("test_recipe.py", "test_notebooks.py", "test_comparison.py", "test_pipeline.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests go first: begun last, they keep one core waiting for the other."""
+    items.sort(key=lambda item: item.path.name not in _SLOW)
+
+
 def save_noise(path: Path, seed: int, size: tuple[int, int] = (40, 40), mode: str = "RGB") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     channels = len(Image.new(mode, (1, 1)).getbands())

@@ -121,7 +121,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_never_was(whole, tmp_path, moment
 def test_killed_again_and_again_it_ends_as_if_it_never_was(whole, tmp_path):
     while True:
         try:
-            model = fit(tmp_path, Killer(BATCHES + 5))
+            model = fit(tmp_path, Killer(2 * 7 + 3))
         except Killed:
             continue
         break
