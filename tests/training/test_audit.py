@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 
 import numpy as np
@@ -29,18 +30,21 @@ def test_the_audit_names_what_is_amiss_and_leaves_everything_where_it_is(
     Image.open(positive[1]).resize((90, 90)).save(images / "Positive" / "small.jpg")
     (images / "Negative" / "broken.jpg").write_bytes(b"")
     before = {path: path.read_bytes() for path in images.glob("*/*.jpg")}
+    # Copying these would never end.
+    os.mkfifo(images / "Negative" / "pipe.jpg")
+    (images / "Positive" / "device.jpg").symlink_to("/dev/zero")
     options = ["--json", "a.json", "--html", "a.html", "--quarantine", "odd"]
     assert run(monkeypatch, "audit", images, *options) == 1
     said = capsys.readouterr().out
     for finding in (
-        "1 files cannot be trained on",
+        "3 files cannot be trained on",
         "2 groups of byte-identical files, 4 in all",
         "1 groups of images that look alike",
         "1 of these groups are in both classes",
         "images of 2 sizes",
     ):
         assert finding in said
-    assert {path: path.read_bytes() for path in images.glob("*/*.jpg")} == before
+    assert {path: path.read_bytes() for path in before} == before
 
     found = json.loads((tmp_path / "a.json").read_text())
     assert found["files"]["contradictions"] == [
@@ -53,6 +57,9 @@ def test_the_audit_names_what_is_amiss_and_leaves_everything_where_it_is(
     assert rows["Negative/wrong.jpg"] in ("is in both classes", "does not look like Negative")
     assert (tmp_path / "odd" / "Negative" / "broken.jpg").exists()
     assert f"Negative/{negative[0].name}" not in rows
+    for name in ("Negative/pipe.jpg", "Positive/device.jpg"):
+        assert "is not a file but" in rows[name]
+        assert not (tmp_path / "odd" / name).exists()
 
 
 def test_a_copy_and_a_near_copy_of_an_image_are_judged_together(images, monkeypatch):

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from crackclf.cli import options
-from crackclf.errors import notice
 
 
 def download(
@@ -35,11 +34,8 @@ def download(
     """
     from crackclf.data.download import CLASS_NAMES, download_metu
 
-    try:
+    with options.resumable():
         folder = download_metu(directory, archive)
-    except KeyboardInterrupt:
-        notice("interrupted; started again with the same arguments, it goes on")
-        raise
     counts = [f"{len(list((folder / name).iterdir())):,} {name}" for name in CLASS_NAMES]
     print(f"{folder}: {', '.join(counts)}")
 

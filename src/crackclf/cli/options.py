@@ -1,9 +1,13 @@
 """Options and arguments that several commands share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from crackclf.errors import notice
 
 MODEL = "Model folder, as `crackclf train` writes it, or the word shipped: crackclf's own model."
 _DATA = "Folder with one sub-folder of images per class, e.g. Negative/ and Positive/."
@@ -45,3 +49,13 @@ Json = Annotated[
 ]
 RESULT_HEAD = '{\n  "written_by": "crackclf"'
 CSV_HEAD = "file,label,probability,error\n"
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Says on Ctrl-C that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        notice("interrupted; started again with the same arguments, it goes on")
+        raise

@@ -1,15 +1,12 @@
 """Commands that make models."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from crackclf.cli import options
-from crackclf.errors import notice
 
 
 def train(
@@ -61,7 +58,7 @@ def train(
     from crackclf.evaluation.curves import diagnose, read_curves
     from crackclf.training.pipeline import train_folder
 
-    with _resumable():
+    with options.resumable():
         folder, _, report = train_folder(
             directory,
             out,
@@ -133,7 +130,7 @@ def compare(
 
     if json_file is not None:
         check_result_path(json_file, options.RESULT_HEAD)
-    with _resumable():
+    with options.resumable():
         comparison = compare_backbones(
             directory,
             [*backbones, *(more or [])],
@@ -154,12 +151,3 @@ def compare(
     if json_file is not None:
         result = {"written_by": "crackclf", "data": str(directory)}
         write_whole(json_file, json.dumps(result | comparison.to_dict(), indent=2) + "\n")
-
-
-@contextmanager
-def _resumable() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        notice("interrupted; started again with the same arguments, it goes on")
-        raise

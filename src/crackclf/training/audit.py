@@ -162,9 +162,11 @@ def copy_odd(found: Audit, folder: str | os.PathLike) -> None:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerows([("file", "reason"), *reasons.items()])
     for name in reasons:
-        target = folder / name
+        source, target = Path(found.directory) / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(Path(found.directory) / name, target)
+        # A pipe would be waited for, a device never end; the table names them all the same.
+        if source.is_file() and os.access(source, os.R_OK):
+            shutil.copy2(source, target)
     write_whole(folder / "reasons.csv", table.getvalue())
 
 
