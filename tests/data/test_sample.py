@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from crackclf.data import concrete, lookalikes, sample
-from crackclf.data.sample import make_patch, write_sample
+from crackclf.data.sample import make_patch, make_photo, write_photos, write_sample
 from crackclf.errors import UserError
 
 
@@ -156,7 +156,7 @@ def test_a_number_out_of_range_is_refused(arguments, received, tmp_path):
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
-    def interrupt(draft: Path, count: int, seed: int) -> None:
+    def interrupt(draft: Path, *_) -> None:
         (draft / "Negative" / "00001.jpg").write_bytes(b"half")
         raise KeyboardInterrupt
 
@@ -175,3 +175,51 @@ def test_a_script_without_a_main_guard_and_standard_input_can_write(tmp_path):
             [sys.executable, *command], input=text, text=True, cwd=tmp_path, check=True, timeout=60
         )
     assert len(digests(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("cracked", [False, True])
+def test_a_photo_is_uint8_rgb_and_its_mask_shows_whether_it_is_cracked(cracked):
+    for seed in range(5):
+        image, mask = make_photo(np.random.default_rng(seed), cracked, (120, 200))
+        assert (image.dtype, image.shape) == (np.uint8, (120, 200, 3))
+        assert (mask.dtype, mask.shape) == (np.bool_, (120, 200))
+        assert mask.any() == cracked
+
+
+def test_the_same_generator_state_gives_the_same_photo():
+    first, second, third = (
+        make_photo(np.random.default_rng(seed), True, (120, 200)) for seed in (3, 3, 4)
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(first, third, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(31, 200), (200, 31)])
+def test_a_photo_too_small_for_a_crack_is_refused(shape):
+    with pytest.raises(UserError, match=rf"Received: shape=\({shape[0]}, {shape[1]}\)"):
+        make_photo(np.random.default_rng(0), True, shape)
+
+
+@pytest.fixture(scope="module")
+def two_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("two") / "photos", count=2)
+
+
+def test_photos_are_large_jpegs_beside_masks_of_the_same_names(two_photos):
+    files = sorted(p.relative_to(two_photos).as_posix() for p in two_photos.rglob("*.*"))
+    assert files == ["images/001.jpg", "images/002.jpg", "masks/001.png", "masks/002.png"]
+    for path, kind in [(two_photos / file, file[-3:]) for file in files]:
+        with Image.open(path) as image:
+            assert image.format == {"jpg": "JPEG", "png": "PNG"}[kind]
+            assert image.size == (2000, 1500)
+            assert image.mode == "RGB" or kind == "png"
+
+
+def test_odd_photos_are_sound_and_even_ones_cracked_where_their_mask_says(two_photos):
+    sound, cracked = (
+        np.asarray(Image.open(path).convert("L")) for path in sorted(two_photos.glob("masks/*"))
+    )
+    assert not sound.any()
+    assert set(np.unique(cracked)) == {0, 255}
+    grey = np.asarray(Image.open(two_photos / "images" / "002.jpg").convert("L"))
+    assert grey[cracked > 0].mean() < grey[cracked == 0].mean() - 20

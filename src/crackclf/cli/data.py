@@ -46,16 +46,20 @@ def sample(
     seed: Annotated[
         int, typer.Option(min=0, max=options.MAX_SEED, help="Same seed, same images.")
     ] = 0,
+    photos: Annotated[
+        bool, typer.Option("--photos", help="Whole photos and masks of their cracks instead.")
+    ] = False,
 ) -> None:
     """Draws concrete patches, cracked and sound, to try everything on.
 
     \b
-    Example:
+    Examples:
       crackclf sample data/sample --count 1200 --seed 0
+      crackclf sample data/photos --count 6 --photos
     """
-    from crackclf.data.sample import write_sample
+    from crackclf.data.sample import write_photos, write_sample
 
-    print(write_sample(directory, count, seed))
+    print((write_photos if photos else write_sample)(directory, count, seed))
 
 
 def audit(
