@@ -36,6 +36,8 @@ class Datasets:
         digests: for each, the digests of those files.
         image_size: height and width of the images in pixels.
         batch_size: images per batch.
+        patch_size: the images' own side in pixels before they were resized, the median over the
+            training set.
         skipped: files left out, each with the reason.
         split: the folder of links from which the sets are read.
     """
@@ -49,6 +51,7 @@ class Datasets:
     digests: Mapping[str, tuple[str, ...]] = field(repr=False)
     image_size: int
     batch_size: int
+    patch_size: int
     skipped: Mapping[Path, str] = field(repr=False)
     split: Path
 
@@ -166,6 +169,7 @@ def load_datasets(
         digests={subset: tuple(image.digest for image in images[subset]) for subset in SUBSETS},
         image_size=image_size,
         batch_size=batch_size,
+        patch_size=int(np.median([image.side for image in images["train"]])),
         skipped=skipped,
         split=tree,
     )

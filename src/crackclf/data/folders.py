@@ -29,12 +29,14 @@ class ImageFile:
         label: index of its class in the sorted class names.
         digest: of its bytes; equal digests mean byte-identical files.
         plain: see `ImageCheck.plain`.
+        side: the shorter one, in pixels.
     """
 
     path: Path
     label: int
     digest: str
     plain: bool
+    side: int
 
 
 def find_positive(class_names: Sequence[str], positive: str | None = None) -> str:
@@ -96,9 +98,9 @@ def read_folder(
     if problems and not skip_unreadable:
         raise UserError(_describe(directory, problems))
     images = [
-        ImageFile(path, label, checks[path].digest, checks[path].plain)
+        ImageFile(path, label, check.digest, check.plain, min(check.width, check.height))
         for path, label in listed
-        if path not in problems
+        if not (check := checks[path]).problem
     ]
     for label, name in enumerate(class_names):
         if not any(image.label == label for image in images):

@@ -4,13 +4,18 @@ import hashlib
 import io
 import os
 import stat
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from crackclf.data.exif import ORIENTATION, PhotoInfo, photo_info
 from crackclf.errors import UserError
+
+# Between this many pixels and twice as many, where it refuses, Pillow would warn of each image.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # Formats by the suffixes that name them. Pillow may try no other: its further readers are
 # rarely needed here and some of them run foreign programs.
@@ -29,7 +34,6 @@ TRAINING_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 # Pillow reads a phone's multi-picture JPEG (MPO) with its JPEG reader.
 _READERS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-_ORIENTATION = 0x0112
 _MAX_BYTES = 2**30
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
@@ -83,9 +87,24 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     pixels = read_image("wall.jpg")
     ```
     """
+    return np.array(read_photo(path)[0])
+
+
+def read_photo(path: str | os.PathLike) -> tuple[Image.Image, PhotoInfo]:
+    """Decodes an image file as `read_image` does, and says when, where and with what it was taken.
+
+    Args:
+        path: likewise.
+
+    Returns:
+        The RGB image as Pillow holds it, without another copy of its pixels, and its `PhotoInfo`.
+
+    Raises:
+        UserError: likewise.
+    """
     try:
         with _open(_read(Path(path))) as image:
-            return _to_rgb(image)
+            return _to_rgb(image), photo_info(image)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:
@@ -157,7 +176,7 @@ def _open(content: bytes) -> Image.Image:
         return Image.open(io.BytesIO(content), formats=_READERS)
     except Image.DecompressionBombError:
         raise UserError(
-            f"has too many pixels for one patch (limit {2 * (Image.MAX_IMAGE_PIXELS or 0):,})"
+            f"has too many pixels (limit {2 * (Image.MAX_IMAGE_PIXELS or 0):,}); make it smaller"
         ) from None
     # Pillow's readers raise nearly anything on hostile bytes, struct.error included.
     except Exception:
@@ -194,12 +213,12 @@ def _look(image: Image.Image) -> str:
 
 def _upright(image: Image.Image) -> bool:
     try:
-        return image.getexif().get(_ORIENTATION, 1) == 1
+        return image.getexif().get(ORIENTATION, 1) == 1
     except Exception:
         return True  # EXIF that cannot be read is EXIF that nobody applies.
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def _to_rgb(image: Image.Image) -> Image.Image:
     _load(image)
     if not _upright(image):
         image = ImageOps.exif_transpose(image)
@@ -208,8 +227,9 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):
         # Pillow's own convert("RGB") clips 16-bit grey at 255 instead of scaling it.
         grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) // 257
-        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+    # Pillow would copy an image that is RGB already, and a photo is large.
+    return image if image.mode == "RGB" else image.convert("RGB")
