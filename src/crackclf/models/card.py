@@ -23,6 +23,10 @@ class Card:
         weights_origin: where the base's weights came from before training.
         threshold: a patch is called cracked when its probability is at least this, in 0..1.
         temperature: by which logits are divided to calibrate probabilities; 1 changes nothing.
+        patch_size: side of the squares, in pixels of the photos they were cut from, that it was
+            trained on before they were resized; 0 when nobody knows.
+        sound_peaks: the highest probability of a crack on each of some photos of sound surfaces
+            that it was not trained on; see `choose_region_threshold`.
         data_fingerprint: of the data set and its split; see `Datasets.fingerprint`.
         metrics: figures by subset, as `Report.to_dict` gives them.
         versions: of the packages that trained it.
@@ -36,6 +40,8 @@ class Card:
     weights_origin: str = ""
     threshold: float = 0.5
     temperature: float = 1.0
+    patch_size: int = 0
+    sound_peaks: tuple[float, ...] = ()
     data_fingerprint: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -62,7 +68,9 @@ class Card:
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: is not valid JSON ({error}).") from None
         try:
-            card = cls(**{**values, "class_names": tuple(values["class_names"])})
+            lists = {"class_names": (), "sound_peaks": ()} | values
+            tuples = {name: tuple(lists[name]) for name in ("class_names", "sound_peaks")}
+            card = cls(**values | tuples)
             card._check()
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: is not a crackclf model card ({error}).") from None
@@ -77,6 +85,8 @@ class Card:
             "backbone": isinstance(self.backbone, str),
             "threshold": _is_number(self.threshold) and 0 <= self.threshold <= 1,
             "temperature": _is_number(self.temperature) and 0 < self.temperature < math.inf,
+            "patch_size": type(self.patch_size) is int and self.patch_size >= 0,
+            "sound_peaks": all(_is_number(peak) and 0 <= peak <= 1 for peak in self.sound_peaks),
             "metrics": isinstance(self.metrics, Mapping),
             "sha256": isinstance(self.sha256, str),
         }

@@ -4,6 +4,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import keras
@@ -110,7 +111,9 @@ class _Head(keras.Model):
         self.whole().save(*args, **kwargs)
 
 
-def build_extractor(frozen: keras.Model) -> Callable[[tf.Tensor], np.ndarray]:
+def build_extractor(
+    frozen: keras.Model, threads: int = 1
+) -> Callable[[tf.Tensor | np.ndarray], np.ndarray]:
     """The function of a model, made fast for many images and no training.
 
     Without a GPU the model is converted to LiteRT, which works BatchNormalization into the
@@ -118,11 +121,13 @@ def build_extractor(frozen: keras.Model) -> Callable[[tf.Tensor], np.ndarray]:
     to float32 precision.
 
     Args:
-        frozen: from `split_model`.
+        frozen: from `split_model`, or any model of images.
+        threads: cores that a call keeps to. Of many small batches, several callers of one thread
+            each make more; one large image wants all.
 
     Returns:
         A function from float32 images of shape (batch, height, width, 3) to features, float32, as
-        the model gives them. Each call keeps to one core; threads may call it at the same time.
+        the model gives them. Threads may call it at the same time.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -131,23 +136,34 @@ def build_extractor(frozen: keras.Model) -> Callable[[tf.Tensor], np.ndarray]:
     # The converter does not find the variables of a Keras model; constants need no finding.
     constant = convert_variables_to_constants_v2(call)
     if tf.config.list_physical_devices("GPU"):
-        return lambda batch: constant(batch)[0].numpy()
+        return lambda batch: constant(tf.convert_to_tensor(batch))[0].numpy()
     from ai_edge_litert.interpreter import Interpreter
 
-    content = tf.lite.TFLiteConverter.from_concrete_functions([constant], tf.Module()).convert()
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("WARNING")  # What the converter says of its temporary files helps nobody.
+    try:
+        content = tf.lite.TFLiteConverter.from_concrete_functions([constant], tf.Module()).convert()
+    finally:
+        logger.setLevel(level)
     own = threading.local()
 
-    def extract(batch: tf.Tensor) -> np.ndarray:
-        if not hasattr(own, "interpreter"):
-            # Of one thread: the threads of one interpreter wait for one another, and badly when
-            # something else, decoding say, has one of their cores.
-            own.interpreter = Interpreter(model_content=content, num_threads=1)
-        image_index = own.interpreter.get_input_details()[0]["index"]
-        own.interpreter.resize_tensor_input(image_index, batch.shape)
-        own.interpreter.allocate_tensors()
-        own.interpreter.set_tensor(image_index, batch.numpy())
-        own.interpreter.invoke()
-        return own.interpreter.get_tensor(own.interpreter.get_output_details()[0]["index"])
+    def prepare(shape: tuple[int, ...]) -> Interpreter:
+        # The threads of one interpreter wait for one another, and badly when something else,
+        # decoding say, has one of their cores.
+        interpreter = Interpreter(model_content=content, num_threads=threads)
+        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
+        interpreter.allocate_tensors()
+        return interpreter
+
+    def extract(batch: tf.Tensor | np.ndarray) -> np.ndarray:
+        if not hasattr(own, "prepared"):
+            # To give an interpreter another shape costs a large part of a run of it.
+            own.prepared = lru_cache(3)(prepare)
+        interpreter = own.prepared(tuple(batch.shape))
+        interpreter.tensor(interpreter.get_input_details()[0]["index"])()[...] = batch
+        interpreter.invoke()
+        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
     return extract
 

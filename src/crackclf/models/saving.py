@@ -15,13 +15,14 @@ import numpy as np
 import tensorflow as tf
 
 from crackclf.data.files import sha256
-from crackclf.errors import UserError
+from crackclf.errors import UserError, notice
 from crackclf.models.card import Card
 from crackclf.models.safety import check_keras_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from crackclf.models.dense import DenseModel
     from crackclf.models.resnet18 import ResNet18
 
 SHIPPED = Path(__file__).parents[1] / "shipped"
@@ -64,6 +65,22 @@ class Classifier:
             call, batch = self._graph, tf.cast(images, tf.float32)
             raw = np.asarray(self.model(batch, training=False) if once else call(batch))
         return raw if self.card.temperature == 1 else apply_temperature(raw, self.card.temperature)
+
+    @cached_property
+    def dense(self) -> "DenseModel | None":
+        """The model made fully convolutional, on all cores; None when it cannot be, and told so."""
+        from crackclf.models.dense import build_dense
+
+        if isinstance(self.model, keras.Model):
+            try:
+                return build_dense(self.model, os.cpu_count() or 1)
+            except UserError:
+                pass
+        notice(
+            "this model cannot be made fully convolutional, so photos are looked at tile by tile, "
+            "which takes many times as long"
+        )
+        return None
 
     @cached_property
     def _graph(self) -> Any:

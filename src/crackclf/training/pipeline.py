@@ -173,6 +173,7 @@ def save_run(
         backbone=getattr(model, "backbone", ""),
         weights_origin=getattr(model, "weights_origin", ""),
         threshold=report.threshold,
+        patch_size=data.patch_size,
         data_fingerprint=data.fingerprint,
         metrics={"test": report.to_dict()},
     )
