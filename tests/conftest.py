@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import numpy as np
 import pytest
 from hypothesis import settings
-from PIL import Image
+from PIL import ExifTags, Image
 
 # The same few cases everywhere; `--hypothesis-profile=long` tries many, others each time.
 settings.register_profile(
@@ -39,6 +40,22 @@ def save_noise(path: Path, seed: int, size: tuple[int, int] = (40, 40), mode: st
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], channels), np.uint8)
     Image.fromarray(pixels.squeeze(), mode=mode if mode == "CMYK" else None).save(path)
     return path
+
+
+def draw_blot(box: tuple[int, ...] = (), size: tuple[int, int] = (120, 90)) -> Image.Image:
+    """A bright photo, with a dark blot in a box of left, top, right, bottom."""
+    photo = Image.new("RGB", size, (230, 230, 230))
+    if box:
+        photo.paste((10, 10, 10), box)
+    return photo
+
+
+def make_exif(base=None, details=None, gps=None) -> Image.Exif:
+    exif = Image.Exif()
+    exif.update(base or {})
+    exif.get_ifd(ExifTags.IFD.Exif).update(details or {})
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update(gps or {})
+    return exif
 
 
 def run(monkeypatch, *arguments) -> int:
@@ -87,9 +104,7 @@ def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def classifier():
-    """A model that calls an image cracked the darker it is; its answers can be foretold."""
+def build_classifier():
     import keras
 
     from crackclf.models.card import Card
@@ -104,6 +119,20 @@ def classifier():
     )
     card = Card(("Negative", "Positive"), positive_class="Positive", image_size=32)
     return Classifier(model, card)
+
+
+@pytest.fixture
+def classifier():
+    """A model that calls an image cracked the darker it is; its answers can be foretold."""
+    return build_classifier()
+
+
+@pytest.fixture(scope="session")
+def inspector():
+    """The same, by whose card a region needs a peak above 0.5; made ready for photos but once."""
+    classifier = build_classifier()
+    card = dataclasses.replace(classifier.card, sound_peaks=(0.5,) * 19, sha256="0" * 64)
+    return dataclasses.replace(classifier, card=card)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,14 @@
 """Probabilities that mean what they say, and the threshold that goes with them."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import roc_curve
 
+from crackclf.errors import UserError
 from crackclf.models.saving import apply_temperature
 
 
@@ -50,3 +53,32 @@ def choose_threshold(is_positive: np.ndarray, scores: np.ndarray, of_set: np.nda
     at = best[len(best) // 2]
     below = cuts[at + 1] if at + 1 < len(cuts) else 0.0
     return float((min(cuts[at], 1.0) + below) / 2)
+
+
+def choose_region_threshold(sound_peaks: Sequence[float], false_alarms: float) -> float:
+    """Finds the probability above which a region on a photo is called a crack.
+
+    Of a photo that is like the sound ones measured, the chance that it shows a higher probability
+    anywhere is at most `false_alarms`, whatever the distribution (a split conformal bound: Vovk et
+    al. 2005, Algorithmic Learning in a Random World).
+
+    Args:
+        sound_peaks: the highest probability on each of several photos of sound surfaces.
+        false_alarms: share of sound photos that may be called cracked, above 0 and below 1.
+
+    Returns:
+        The threshold, one of the peaks.
+
+    Raises:
+        UserError: when there are too few peaks for so small a share.
+    """
+    if not 0 < false_alarms < 1:
+        raise UserError(f"false_alarms must be above 0 and below 1. Received: {false_alarms}.")
+    rank = math.ceil((1 - false_alarms) * (len(sound_peaks) + 1))
+    if rank > len(sound_peaks):
+        raise UserError(
+            f"to call at most {false_alarms:.3g} of the sound photos cracked takes at least "
+            f"{math.ceil(1 / false_alarms) - 1} photos of sound surfaces to measure on. Received: "
+            f"{len(sound_peaks)}."
+        )
+    return sorted(sound_peaks)[rank - 1]

@@ -49,6 +49,29 @@ def plot_images(
     return figure
 
 
+def plot_explanations(
+    images: Sequence[np.ndarray],
+    evidence: Sequence[np.ndarray],
+    titles: Sequence[str],
+    columns: int = 3,
+) -> Figure:
+    """Draws patches, each beside itself with the evidence for a crack laid over it.
+
+    Args:
+        images: arrays of shape (height, width, 3) in 0..255.
+        evidence: of each, from `explain`.
+        titles: one above each.
+        columns: patches per row.
+    """
+    colours = plt.get_cmap("inferno")
+    pairs = []
+    for image, heat in zip(images, evidence, strict=True):
+        share = 0.65 * heat[..., None]
+        pairs += [image, (1 - share) * image + share * 255 * colours(heat)[..., :3]]
+    doubled = [text for title in titles for text in (title, "evidence for a crack")]
+    return plot_images(pairs, doubled, columns=2 * columns)
+
+
 def plot_predictions(
     files: Sequence[str | os.PathLike],
     labels: Sequence[str],
