@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from crackclf.data.datasets import Datasets, load_datasets
     from crackclf.data.download import download_metu
     from crackclf.data.images import read_image
-    from crackclf.data.sample import write_sample
+    from crackclf.data.sample import write_photos, write_sample
     from crackclf.errors import UserError
     from crackclf.evaluation.curves import diagnose, read_curves
+    from crackclf.evaluation.explanation import explain
     from crackclf.evaluation.metrics import Report, evaluate
+    from crackclf.inference.batch import inspect_photos
+    from crackclf.inference.inspection import Inspection, inspect_photo
+    from crackclf.inference.overlay import draw_overlay
     from crackclf.inference.predict import Prediction, predict
     from crackclf.models.augmentation import build_augmentation
     from crackclf.models.classifier import build_model
@@ -30,6 +34,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Classifier": "models.saving",
     "Datasets": "data.datasets",
+    "Inspection": "inference.inspection",
     "Prediction": "inference.predict",
     "Report": "evaluation.metrics",
     "UserError": "errors",
@@ -40,8 +45,12 @@ _HOMES = {
     "compare": "training.comparison",
     "diagnose": "evaluation.curves",
     "download_metu": "data.download",
+    "draw_overlay": "inference.overlay",
     "evaluate": "evaluation.metrics",
+    "explain": "evaluation.explanation",
     "fine_tune": "training.fit",
+    "inspect_photo": "inference.inspection",
+    "inspect_photos": "inference.batch",
     "load_datasets": "data.datasets",
     "load_model": "models.saving",
     "predict": "inference.predict",
@@ -50,12 +59,14 @@ _HOMES = {
     "save_model": "models.saving",
     "save_run": "training.pipeline",
     "train": "training.fit",
+    "write_photos": "data.sample",
     "write_sample": "data.sample",
 }
 
 __all__ = [
     "Classifier",
     "Datasets",
+    "Inspection",
     "Prediction",
     "Report",
     "UserError",
@@ -66,8 +77,12 @@ __all__ = [
     "compare",
     "diagnose",
     "download_metu",
+    "draw_overlay",
     "evaluate",
+    "explain",
     "fine_tune",
+    "inspect_photo",
+    "inspect_photos",
     "load_datasets",
     "load_model",
     "predict",
@@ -76,6 +91,7 @@ __all__ = [
     "save_model",
     "save_run",
     "train",
+    "write_photos",
     "write_sample",
 ]
 

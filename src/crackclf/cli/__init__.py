@@ -7,6 +7,7 @@ import typer
 
 from crackclf.cli.data import audit, download, sample
 from crackclf.cli.inference import evaluate, predict
+from crackclf.cli.inspection import explain, inspect
 from crackclf.cli.training import compare, train
 from crackclf.errors import UserError
 
@@ -17,7 +18,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Tells cracked concrete from sound concrete.\n\n"
     "\b\nAt once, with the model that comes with it:\n"
-    "  crackclf predict photos/\n\n"
+    "  crackclf inspect site-photos/\n"
+    "  crackclf predict patches/\n\n"
     "\b\nA first round of training, nothing to download:\n"
     "  crackclf sample data/sample\n"
     "  crackclf train data/sample --out saved_models/first\n"
@@ -27,7 +29,7 @@ app = typer.Typer(
     "  crackclf download data/metu\n"
     "  crackclf train data/metu --out saved_models/metu",
 )
-for _command in (sample, download, audit, train, compare, evaluate, predict):
+for _command in (sample, download, audit, train, compare, evaluate, predict, inspect, explain):
     app.command()(_command)
 
 
