@@ -1,0 +1,139 @@
+"""How long a whole photo takes: `inspect_photo` against tiles through `keras.predict`.
+
+    python benchmarks/inspect_speed.py
+    python benchmarks/inspect_speed.py --photo bridge.jpg --masks data/uav
+
+The same model and the same photo (a drawn one of 12 megapixels when none is named), one after the
+other in one process. Tiles are of the model's patch size and overlap by half; each is resized to
+the model's input, and `keras.predict` is asked of all of them in batches of 32, after one batch to
+warm up. `inspect_photo` runs once to warm up, then several times; decoding the file is timed by
+itself.
+
+How well the two maps agree: the correlation of the tiles' log-odds with the mean of the map's
+inside each tile, and with `--masks` (a folder with `images/` and `masks/`) also the AUROC of both
+on tiles that are cracked or sound by the mask. Last, a photo of 50 megapixels in a process of its
+own, for its peak memory.
+"""
+
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import keras
+import numpy as np
+import tensorflow as tf
+import typer
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from crackclf.data.images import read_photo
+from crackclf.data.sample import make_photo
+from crackclf.inference.inspection import inspect_photo
+from crackclf.models.saving import Classifier, load_model
+
+RUNS = 5
+
+
+def main(
+    photo: Annotated[Path | None, typer.Option(help="A photo; drawn when absent.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder with images/ and masks/.")] = None,
+    memory_of: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Prints seconds, their ratio, agreement and memory."""
+    classifier = load_model()
+    if memory_of is not None:
+        inspect_photo(memory_of, classifier)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if photo is None:
+            photo = Path(folder) / "drawn.jpg"
+            drawn, _ = make_photo(np.random.default_rng(0), cracked=True, shape=(3000, 4000))
+            Image.fromarray(drawn).save(photo, quality=90)
+        compare(photo, classifier)
+        if masks is not None:
+            judge(masks, classifier)
+        large = Path(folder) / "large.jpg"
+        read_photo(photo)[0].resize((8660, 5774)).save(large, quality=90)
+        command = [sys.executable, __file__, "--memory-of", str(large)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    print(f"50 megapixels (8660 x 5774): peak {int(done.stdout.splitlines()[-1]):,} MiB")
+
+
+def compare(photo: Path, classifier: Classifier) -> None:
+    """Times both ways on one photo."""
+    start = time.perf_counter()
+    image, _ = read_photo(photo)
+    decoding = time.perf_counter() - start
+    print(f"{photo.name}: {image.width} x {image.height}; decoding {decoding:.2f} s")
+    inspect_photo(image, classifier)
+    seconds = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        found = inspect_photo(image, classifier)
+        seconds.append(time.perf_counter() - start)
+    ours = statistics.median(seconds)
+    corners, log_odds, theirs = ask_tiles(np.asarray(image), classifier)
+    print(f"inspect_photo            {ours:7.2f} s ({min(seconds):.2f} to {max(seconds):.2f})")
+    print(f"{len(corners):5} tiles, predict     {theirs:7.2f} s; ratio {theirs / ours:.1f}")
+    mean = inside(found.probability, image.size, corners, classifier.card.patch_size)
+    print(f"correlation of log-odds  {np.corrcoef(mean, log_odds)[0, 1]:.3f}")
+
+
+def judge(masks: Path, classifier: Classifier) -> None:
+    """AUROC of both on the tiles of masked photos."""
+    side, rows = classifier.card.patch_size, []
+    for path in sorted((masks / "images").iterdir()):
+        mask = np.asarray(read_photo(next((masks / "masks").glob(f"{path.stem}.*")))[0])[..., 0]
+        image, _ = read_photo(path)
+        found = inspect_photo(image, classifier, region_threshold=0.5)
+        corners, theirs, _ = ask_tiles(np.asarray(image), classifier)
+        ours = inside(found.probability, image.size, corners, side)
+        share = [(mask[top : top + side, left : left + side] > 127).mean() for top, left in corners]
+        rows += list(zip(share, ours, theirs, strict=True))
+    share, ours, theirs = np.array([row for row in rows if row[0] == 0 or row[0] >= 0.003]).T
+    figures = [f"{roc_auc_score(share > 0, scores):.3f}" for scores in (ours, theirs)]
+    print(f"AUROC on {len(share)} tiles of {masks}: map {figures[0]}, tiles {figures[1]}")
+    print(f"correlation of log-odds  {np.corrcoef(ours, theirs)[0, 1]:.3f}")
+
+
+def ask_tiles(
+    pixels: np.ndarray, classifier: Classifier
+) -> tuple[list[tuple[int, int]], np.ndarray, float]:
+    """Upper left corners of the tiles, their log-odds, and the seconds it took."""
+    card, model = classifier.card, classifier.model
+    assert isinstance(model, keras.Model)
+    side, at = card.patch_size, card.class_names.index(card.positive_class)
+    size = (card.image_size, card.image_size)
+    model.predict(np.zeros((32, *size, 3), np.float32), verbose="0")
+    start = time.perf_counter()
+    edges = [
+        sorted({*range(0, length - side, side // 2), length - side}) for length in pixels.shape[:2]
+    ]
+    corners = [(top, left) for top in edges[0] for left in edges[1]]
+    tiles = [
+        tf.image.resize(pixels[top : top + side, left : left + side], size).numpy()
+        for top, left in corners
+    ]
+    said = model.predict(np.stack(tiles), batch_size=32, verbose="0")
+    seconds = time.perf_counter() - start
+    odds = np.log(np.clip(said[:, at], 1e-7, 1)) - np.log(np.clip(said[:, 1 - at], 1e-7, 1))
+    return corners, odds / card.temperature, seconds
+
+
+def inside(
+    probability: np.ndarray, size: tuple[int, int], corners: list[tuple[int, int]], side: int
+) -> np.ndarray:
+    """Mean log-odds of the map inside each tile."""
+    log_odds = np.log(probability) - np.log1p(-probability)
+    fine = np.asarray(Image.fromarray(log_odds).resize(size, Image.Resampling.BILINEAR))
+    return np.array([fine[top : top + side, left : left + side].mean() for top, left in corners])
+
+
+if __name__ == "__main__":
+    typer.run(main)
