@@ -7,8 +7,8 @@ A teacher (ImageNet MobileNetV2) is fine-tuned and looks at stored views of the 
 narrower MobileNetV2 learns from it and from the labels, all of its layers from scratch. Drone
 photos come in at its last stage only; the first command leaves them out there, too, and measures
 on them. The second makes OUT/shipped, the model folder, whose card states both and the baseline.
-Broken off and started again, either goes on. It takes the extra `torch`. `recipes/sound.py` then adds
-to the card what `crackclf inspect` needs.
+Broken off and started again, either goes on. It takes the extra `torch`. `recipes/sound.py` then
+adds to the card what `crackclf inspect` needs.
 """
 
 import dataclasses

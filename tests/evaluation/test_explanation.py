@@ -53,18 +53,24 @@ def test_a_frozen_base_can_be_explained(pooling):
     np.testing.assert_allclose(explain(DARK, pooling), expected, atol=1e-6)
 
 
-def test_of_a_mean_of_models_the_evidence_is_that_of_all(pooling):
+def test_of_a_mean_of_models_nobody_knows_which_maps_to_show(pooling):
     inputs = pooling.model.input
-    convolution, pool, head = pooling.model.layers[1:]
-    other, other_head = L.Conv2D(1, 4, 4, activation="relu"), L.Dense(2, activation="softmax")
-    features = L.GlobalAveragePooling2D()(other(inputs))
-    outputs = L.Average()([head(pool.output), other_head(features)])
-    kernel, bias = convolution.get_weights()
-    other.set_weights([kernel[..., 1:], bias[1:]])  # To this one, what is bright is cracked.
-    other_head.set_weights([np.array([[-0.02, 0.02]]), np.zeros(2)])
-    evidence = explain(DARK, Classifier(keras.Model(inputs, outputs), pooling.card))
-    assert evidence[INSIDE].min() > 0.5
-    assert evidence[OUTSIDE].min() > 0.2
+    heads = [L.Dense(2, activation="softmax")(pooling.model.layers[2].output) for _ in range(2)]
+    model = keras.Model(inputs, L.Average()(heads))
+    with pytest.raises(UserError, match="which feature maps"):
+        explain(DARK, Classifier(model, pooling.card))
+
+
+def test_a_model_that_is_all_but_certain_can_be_explained(pooling):
+    expected = explain(DARK, pooling)
+    kernel, bias = pooling.model.layers[-1].get_weights()
+    pooling.model.layers[-1].set_weights([1000 * kernel, bias])
+    np.testing.assert_allclose(explain(DARK, pooling), expected, atol=1e-5)
+
+
+def test_a_model_that_pools_its_image_has_no_maps_to_show(classifier):
+    with pytest.raises(UserError, match="which feature maps"):
+        explain(DARK, classifier)
 
 
 def test_the_model_in_the_box_finds_the_evidence_on_the_crack():

@@ -1,7 +1,9 @@
 import csv
 import dataclasses
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -234,3 +236,67 @@ def test_inspection_json_is_as_its_schema_says(mm_per_pixel, site, inspector, tm
     check.validate(result)
     result["photos"][0]["regions"][0]["box"].pop()
     assert not check.is_valid(result)
+
+
+def test_pictures_of_an_inspection_are_no_photos_to_inspect(inspector, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw_blot(BLOT).save("one.png")
+    for out in ("inspection", "inspection", "other"):
+        assert [photo["file"] for photo in inspect_photos(["."], inspector, out)] == ["one.png"]
+
+
+@pytest.mark.parametrize("name", ["n" * 240 + ".png", os.fsdecode(b"\xff.png")])
+def test_photos_of_any_name_are_inspected(name, inspector, tmp_path):
+    draw_blot(BLOT).save(tmp_path / "a.png")
+    try:
+        (tmp_path / "a.png").rename(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system does not take such a name")
+    for _ in range(2):
+        (photo,) = inspect_photos([tmp_path / name], inspector, tmp_path / "out")
+        assert photo["verdict"] == "Positive"
+        assert (tmp_path / "out" / photo["overlay"]).is_file()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"overlay": 3}'])
+def test_a_damaged_part_is_made_again(content, site, inspector, tmp_path):
+    inspect_photos([site], inspector, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    for part in (tmp_path / "out" / ".parts").iterdir():
+        part.write_text(content)
+    inspect_photos([site], inspector, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_picture_that_was_removed_is_made_again(site, inspector, tmp_path):
+    inspect_photos([site], inspector, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "overlays")
+    inspect_photos([site], inspector, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_what_is_told_is_what_the_json_holds_at_once_and_later(site, inspector, tmp_path):
+    first, again = (inspect_photos([site], inspector, tmp_path / "out") for _ in range(2))
+    assert first == again == json.loads((tmp_path / "out/inspection.json").read_text())["photos"]
+
+
+def test_settings_that_are_damaged_are_refused(site, inspector, tmp_path):
+    inspect_photos([site], inspector, tmp_path / "out")
+    (tmp_path / "out" / "settings.json").write_text("[]")
+    with pytest.raises(UserError, match="other settings"):
+        inspect_photos([site], inspector, tmp_path / "out")
+
+
+def test_a_file_is_no_folder_to_write_to(site, inspector, tmp_path):
+    with pytest.raises(UserError, match="was not written by crackclf"):
+        inspect_photos([site], inspector, site / "a.png")
+
+
+def test_a_spreadsheet_finds_no_formula_in_the_table(inspector, tmp_path):
+    photo = tmp_path / "a.jpg"
+    draw_blot().save(photo, exif=make_exif({Base.Model: '=HYPERLINK("http://x")'}))
+    inspect_photos([photo], inspector, tmp_path / "out")
+    with (tmp_path / "out" / "photos.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["camera"] == '\'=HYPERLINK("http://x")'

@@ -9,6 +9,7 @@ from PIL.ExifTags import Base
 
 from conftest import draw_blot, make_exif, save_noise
 from crackclf.data.exif import PhotoInfo
+from crackclf.data.images import read_photo
 from crackclf.errors import UserError
 from crackclf.inference.inspection import inspect_photo, measure_sound_peaks
 from crackclf.inference.overlay import draw_overlay
@@ -197,3 +198,19 @@ def test_an_overlay_needs_the_photo_that_was_inspected(inspector):
         draw_overlay(found)
     with pytest.raises(UserError, match=r"120 x 90 pixels. Received: .*90, 120"):
         draw_overlay(found, draw_blot(size=(90, 120)))
+
+
+def test_an_image_as_opened_is_inspected_as_its_file_is(inspector, tmp_path):
+    blot = draw_blot((10, 10, 60, 40))
+    blot.save(tmp_path / "turned.jpg", exif=make_exif({Base.Orientation: 6}))
+    by_file = inspect_photo(tmp_path / "turned.jpg", inspector)
+    by_image = inspect_photo(Image.open(tmp_path / "turned.jpg"), inspector)
+    assert (by_image.width, by_image.height) == (90, 120)
+    assert by_image.regions == by_file.regions
+    found = draw_overlay(by_image, np.asarray(read_photo(tmp_path / "turned.jpg")[0]))
+    assert found.size == (90, 120)
+
+
+def test_an_array_of_no_pixels_is_refused(inspector):
+    with pytest.raises(UserError, match=r"shape \(0, 5, 3\)"):
+        inspect_photo(np.zeros((0, 5, 3), np.uint8), inspector)

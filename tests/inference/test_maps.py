@@ -148,3 +148,17 @@ def test_a_blot_many_patches_wide_is_one_in_every_scale(classifier):
     assert probability.shape == (300, 400)
     assert probability[:110].min() > 0.95
     assert probability[190:].max() < 0.05
+
+
+@pytest.mark.parametrize("tile_by_tile", [False, True])
+def test_patches_of_an_odd_size_are_mapped_as_well(tile_by_tile, classifier):
+    inputs = keras.Input((33, 33, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.AveragePooling2D(3)(inputs))
+    head = keras.layers.Dense(2, activation="softmax")
+    model = keras.Model(inputs, head(x))
+    head.set_weights(classifier.model.get_weights())
+    card = dataclasses.replace(classifier.card, image_size=33)
+    photo = draw_blot((0, 0, 100, 150), (200, 150))
+    probability = map_cracks(photo, Classifier(model, card), tile_by_tile)
+    left, right = np.array_split(probability, 2, axis=1)
+    assert left.mean() > 0.8 > 0.2 > right.mean()

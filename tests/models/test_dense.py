@@ -1,9 +1,14 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 from crackclf.errors import UserError
+from crackclf.models.classifier import build_model
 from crackclf.models.dense import build_dense
+from crackclf.models.ensemble import build_ensemble
+from crackclf.models.saving import Classifier, apply_temperature
 
 L = keras.layers
 
@@ -128,3 +133,50 @@ def flattened(parts) -> keras.Model:
 def test_a_model_that_does_not_pool_its_features_by_their_mean_is_refused(parts, build):
     with pytest.raises(UserError, match="cannot be made fully convolutional"):
         build_dense(build(parts))
+
+
+@pytest.mark.parametrize("size", [32, 30])
+def test_cells_are_counted_right_for_patches_that_hold_no_whole_number_of_them(size):
+    inputs = keras.Input((size, size, 3))
+    x = L.Conv2D(2, 4, 4, "same")(inputs)
+    outputs = L.Dense(2, activation="softmax")(L.GlobalAveragePooling2D()(x))
+    dense = build_dense(keras.Model(inputs, outputs))
+    assert dense.stride == 4
+    assert dense.probabilities(draw(40, 64)).shape == (10, 16, 2)
+
+
+def test_cells_that_do_not_fill_the_picture_are_refused():
+    inputs = keras.Input((32, 32, 3))
+    x = L.Conv2D(2, 5, 4, "valid")(inputs)
+    outputs = L.Dense(2, activation="softmax")(L.GlobalAveragePooling2D()(x))
+    with pytest.raises(UserError, match="fully convolutional"):
+        build_dense(keras.Model(inputs, outputs))
+
+
+def test_a_base_that_weighs_its_last_maps_by_all_of_the_image_is_refused():
+    inputs = keras.Input((32, 32, 3))
+    maps = L.Conv2D(4, 4, 4, "same")(inputs)
+    weights = L.Dense(4, activation="sigmoid")(L.GlobalAveragePooling2D(keepdims=True)(maps))
+    base = keras.Model(inputs, L.Multiply()([maps, weights]))
+    images = keras.Input((32, 32, 3))
+    x = L.GlobalAveragePooling2D()(base(images))
+    with pytest.raises(UserError, match="fully convolutional"):
+        build_dense(keras.Model(images, L.Dense(2, activation="softmax")(x)))
+
+
+def test_an_ensemble_is_asked_as_its_members_are(classifier):
+    cards = [classifier.card, dataclasses.replace(classifier.card, temperature=2.0)]
+    models = [build_model(32, "vgg16-block4", None) for _ in cards]
+    members = [Classifier(*pair) for pair in zip(models, cards, strict=True)]
+    picture = draw(48, 64)
+    expected = np.mean(
+        [
+            apply_temperature(
+                member.dense.probabilities(picture).reshape(-1, 2), member.card.temperature
+            )
+            for member in members
+        ],
+        axis=0,
+    )
+    found = build_dense(build_ensemble(members)).probabilities(picture)
+    np.testing.assert_allclose(found.reshape(-1, 2), expected, atol=1e-4)

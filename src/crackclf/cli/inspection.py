@@ -45,6 +45,7 @@ def inspect(
       crackclf inspect site/2026-05/ --out reports/2026-05 --mm-per-pixel 0.4
       crackclf inspect site/ --model saved_models/first --sound site-sound/
     """
+    from crackclf.evaluation.calibration import choose_region_threshold
     from crackclf.inference.batch import inspect_photos
     from crackclf.inference.inspection import measure_sound_peaks
     from crackclf.inference.predict import find_images
@@ -54,7 +55,9 @@ def inspect(
     classifier = load_model(model)
     with options.resumable():
         if sound is not None:
-            peaks = measure_sound_peaks(find_images([sound]), classifier)
+            photos_of_sound = find_images([sound])
+            choose_region_threshold([0.0] * len(photos_of_sound), false_alarms)  # Are they enough?
+            peaks = measure_sound_peaks(photos_of_sound, classifier)
             card = dataclasses.replace(classifier.card, sound_peaks=peaks)
             classifier = dataclasses.replace(classifier, card=card)
         elif not classifier.card.sound_peaks:

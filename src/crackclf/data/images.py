@@ -104,7 +104,7 @@ def read_photo(path: str | os.PathLike) -> tuple[Image.Image, PhotoInfo]:
     """
     try:
         with _open(_read(Path(path))) as image:
-            return _to_rgb(image), photo_info(image)
+            return to_rgb(image), photo_info(image)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:
@@ -218,7 +218,18 @@ def _upright(image: Image.Image) -> bool:
         return True  # EXIF that cannot be read is EXIF that nobody applies.
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image as `read_image` gives it, still as Pillow holds it.
+
+    Args:
+        image: as opened by Pillow, of any mode.
+
+    Returns:
+        RGB, 8 bits, upright.
+
+    Raises:
+        UserError: when it is damaged or its pixels cannot be understood.
+    """
     _load(image)
     if not _upright(image):
         image = ImageOps.exif_transpose(image)

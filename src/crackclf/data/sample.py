@@ -242,5 +242,5 @@ def _write_photo(draft: Path, seed: int, numbers: range) -> int:
     for number in numbers:
         image, mask = make_photo(np.random.default_rng((seed, number)), cracked=number % 2 == 0)
         Image.fromarray(image).save(draft / "images" / f"{number:03}.jpg", quality=90)
-        Image.fromarray(mask).save(draft / "masks" / f"{number:03}.png")
+        Image.fromarray(mask).convert("L").save(draft / "masks" / f"{number:03}.png")
     return len(numbers)

@@ -74,7 +74,7 @@ def choose_region_threshold(sound_peaks: Sequence[float], false_alarms: float) -
     """
     if not 0 < false_alarms < 1:
         raise UserError(f"false_alarms must be above 0 and below 1. Received: {false_alarms}.")
-    rank = math.ceil((1 - false_alarms) * (len(sound_peaks) + 1))
+    rank = math.ceil(round((1 - false_alarms) * (len(sound_peaks) + 1), 9))
     if rank > len(sound_peaks):
         raise UserError(
             f"to call at most {false_alarms:.3g} of the sound photos cracked takes at least "

@@ -15,8 +15,8 @@ def explain(image: np.ndarray, classifier: Classifier) -> np.ndarray:
     """Says where in one patch the evidence for a crack lies, by Grad-CAM.
 
     Selvaraju et al. 2017, arXiv:1610.02391: the feature maps that the model pools, each weighed
-    by the mean gradient of the log-odds of a crack with respect to it; of an ensemble the sum
-    over its members. The model in the box is explained by the first of its four mirrored views.
+    by the mean gradient of the log-odds of a crack with respect to it. The model in the box is
+    explained by the first of its four mirrored views.
 
     Args:
         image: RGB, of shape (height, width, 3) in 0..255, any size.
@@ -27,7 +27,8 @@ def explain(image: np.ndarray, classifier: Classifier) -> np.ndarray:
         in 0..1; 0 everywhere when there is none.
 
     Raises:
-        UserError: when the model is not a Keras model that pools its features by their mean.
+        UserError: when the model is not a Keras model that pools its features by their mean, as
+            an ensemble is not.
 
     Example:
 
@@ -36,25 +37,28 @@ def explain(image: np.ndarray, classifier: Classifier) -> np.ndarray:
     ```
     """
     card = classifier.card
-    layers = getattr(classifier.model, "layers", [])
-    if not any(isinstance(layer, POOLING) for layer in layers):
+    model: Any = classifier.model
+    if isinstance(model, keras.Model):
+        model = upright(model)
+    pools = [layer for layer in getattr(model, "layers", []) if isinstance(layer, POOLING)]
+    if len(pools) != 1 or pools[0].input is model.input or not _is_head(model.layers[-1]):
         raise UserError(
             "expected a Keras model with global average pooling, as build_model makes it; of "
             "another nobody knows which feature maps to show."
         )
-    model: Any = upright(classifier.model)  # pyright: ignore[reportArgumentType]
-    maps = [pool.input for pool in model.layers if isinstance(pool, POOLING)]
-    look: Any = keras.Model(model.input, [*maps, model.output])
-    at = card.class_names.index(card.positive_class)
+    look: Any = keras.Model(model.input, [pools[0].input, model.layers[-1].input])
+    head, at = model.layers[-1], card.class_names.index(card.positive_class)
     patch = tf.image.resize(image, (card.image_size, card.image_size))[None]
     with tf.GradientTape() as tape:
-        *features, probabilities = look(patch, training=False)
-        log_odds = tf.math.log(probabilities[0, at]) - tf.math.log(probabilities[0, 1 - at])
-    evidence = np.zeros(image.shape[:2], np.float32)
-    gradients: Any = tape.gradient(log_odds, features)
-    for feature, gradient in zip(features, gradients, strict=True):
-        weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
-        strength = tf.nn.relu(tf.reduce_sum(weights * feature, axis=-1, keepdims=True))
-        evidence += tf.image.resize(strength, image.shape[:2], "bicubic")[0, ..., 0].numpy()
-    evidence = np.maximum(evidence, 0)
-    return evidence / max(evidence.max(), 1e-6)
+        features, before = look(patch, training=False)
+        # Probabilities of 0 and 1 would have no gradient.
+        logits = tf.matmul(before, head.kernel) + head.bias
+        log_odds = logits[0, at] - logits[0, 1 - at]
+    weights = tf.reduce_mean(tape.gradient(log_odds, features), axis=(1, 2), keepdims=True)
+    strength = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True))
+    evidence = tf.image.resize(strength, image.shape[:2], "bicubic")[0, ..., 0].numpy()
+    return np.maximum(evidence, 0) / max(evidence.max(), 1e-6)
+
+
+def _is_head(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.Dense) and layer.activation is keras.activations.softmax

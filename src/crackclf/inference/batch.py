@@ -65,9 +65,11 @@ def inspect_photos(
     ```
     """
     if mm_per_pixel is not None and not 0 < mm_per_pixel < 1e6:
-        raise UserError(f"mm_per_pixel must be above 0. Received: {mm_per_pixel}.")
+        raise UserError(
+            f"mm_per_pixel must be above 0 and below a million. Received: {mm_per_pixel}."
+        )
     card, out = classifier.card, Path(out)
-    files = find_images(paths)
+    files = [path for path in find_images(paths) if not _is_overlay(path)]
     settings = {
         "written_by": f"crackclf {__version__}",
         "model": card.sha256,
@@ -82,7 +84,8 @@ def inspect_photos(
     _check_folder(out, settings)
     parts = []
     for path in tqdm(files, "Inspecting", unit=" photos", disable=len(files) < 2):
-        parts.append({"file": str(path)} | _inspect_once(path, classifier, settings, out))
+        part = _inspect_once(path, classifier, settings, out)
+        parts.append({"file": _printable(str(path))} | part)
     photos = [
         {key: value for key, value in part.items() if key not in ("preview", "heat")}
         for part in parts
@@ -94,7 +97,7 @@ def inspect_photos(
 def _check_folder(out: Path, settings: dict[str, Any]) -> None:
     try:
         found = json.loads((out / _SETTINGS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(
                 f"{out}: is there already and was not written by crackclf. Name another folder "
@@ -104,6 +107,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
     except ValueError:
         found = {}
     if found is not None and found != settings:
+        found = found if isinstance(found, dict) else {}
         other = [key for key, value in settings.items() if found.get(key) != value]
         raise UserError(
             f"{out}: holds an inspection with other settings ({', '.join(other)}). Name another "
@@ -120,22 +124,42 @@ def _inspect_once(
     try:
         digest = _digest(path)
         part = out / _PARTS / f"{digest}.json"
-        if part.exists():
-            return json.loads(part.read_text(encoding="utf-8"))
+        done = _read_part(part, out)
+        if done is not None:
+            return done
         image, info = read_photo(path)
     except UserError as error:
-        return {"error": str(error)}
+        return {"error": _printable(str(error))}
     found = inspect_photo(image, classifier, settings["region_threshold"])
     found = dataclasses.replace(found, file=str(path), info=info)
-    overlay = f"{_OVERLAYS}/{path.stem}-{digest[:8]}.jpg"
+    overlay = f"{_OVERLAYS}/{_printable(path.stem)[:80]}-{digest[:8]}.jpg"
     write_whole(out / overlay, _jpeg(draw_overlay(found, image), 85))
     record = _describe(found) | {"digest": digest, "overlay": overlay, "error": ""}
     pictures = {
         "preview": _embed(_jpeg(shrink(image, _PREVIEW), 75), "jpeg"),
         "heat": _embed(_png(heat_layer(found.probability)), "png"),
     }
-    write_whole(part, json.dumps(record | pictures))
-    return record | pictures
+    content = json.dumps(record | pictures)
+    write_whole(part, content)
+    return json.loads(content)
+
+
+def _read_part(part: Path, out: Path) -> dict[str, Any] | None:
+    """What an earlier call has found; None when it, or the picture that goes with it, is gone."""
+    try:
+        found = json.loads(part.read_text(encoding="utf-8"))
+        return found if (out / found["overlay"]).is_file() else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _is_overlay(path: Path) -> bool:
+    return path.parent.name == _OVERLAYS and (path.parent.parent / _PARTS).is_dir()
+
+
+def _printable(text: str) -> str:
+    # A name that is not UTF-8 can neither be written nor printed.
+    return text.encode("utf-8", "replace").decode()
 
 
 def _digest(path: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from crackclf.data.exif import PhotoInfo
-from crackclf.data.images import read_photo
+from crackclf.data.images import read_photo, to_rgb
 from crackclf.errors import UserError
 from crackclf.evaluation.calibration import choose_region_threshold
 from crackclf.inference.maps import map_cracks
@@ -61,7 +61,7 @@ def inspect_photo(
     """Looks for cracks all over a photo.
 
     Args:
-        photo: a file, an RGB image, or an array of shape (height, width, 3), uint8.
+        photo: a file, an image, or an RGB array of shape (height, width, 3), uint8.
         classifier: from `load_model`.
         region_threshold: probability above which the peak of a region must be; by default the one
             at which one sound photo in twenty is called cracked, by the model's card.
@@ -86,14 +86,14 @@ def inspect_photo(
         region_threshold = choose_region_threshold(card.sound_peaks, FALSE_ALARMS)
     file, info = "", PhotoInfo()
     if isinstance(photo, np.ndarray):
-        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[-1] != 3:
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[-1] != 3 or not photo.size:
             raise UserError(
                 "expected an RGB photo, uint8 of shape (height, width, 3). Received: "
                 f"{photo.dtype} of shape {photo.shape}."
             )
         image = Image.fromarray(photo)
     elif isinstance(photo, Image.Image):
-        image = photo if photo.mode == "RGB" else photo.convert("RGB")
+        image = to_rgb(photo)
     else:
         file = str(photo)
         image, info = read_photo(photo)

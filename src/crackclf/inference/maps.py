@@ -55,7 +55,7 @@ def map_cracks(
     look = _tiles(classifier) if dense is None else _blocks(classifier, dense)
     card = classifier.card
     scale = card.image_size / (card.patch_size or card.image_size)
-    sizes = level_sizes(photo.size, scale / look.stride, card.image_size // look.stride)
+    sizes = level_sizes(photo.size, scale / look.stride, -(-card.image_size // look.stride))
     pixels = _resize(photo, *(cells * look.stride for cells in sizes[0]))
     total, weights, block = np.zeros(sizes[0][::-1], np.float32), 0.0, None
     for level in range(len(sizes)):
@@ -167,7 +167,7 @@ def _blocks(classifier: Classifier, dense: DenseModel) -> _Look:
 def _tiles(classifier: Classifier) -> _Look:
     card = classifier.card
     at, side = card.class_names.index(card.positive_class), card.image_size
-    step = side // 2
+    step = -(-side // 2)
 
     def look(pixels: np.ndarray) -> np.ndarray:
         tiles = np.lib.stride_tricks.sliding_window_view(pixels, (side, side), axis=(0, 1))

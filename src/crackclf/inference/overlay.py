@@ -12,7 +12,7 @@ _OUTLINE, _SHADE = "#00e5ff", "#10202a"
 
 
 def draw_overlay(
-    inspection: Inspection, photo: Image.Image | None = None, longest: int = 2000
+    inspection: Inspection, photo: Image.Image | np.ndarray | None = None, longest: int = 2000
 ) -> Image.Image:
     """Lays the map of probabilities and the outlines of the regions over a photo.
 
@@ -37,6 +37,8 @@ def draw_overlay(
         if not inspection.file:
             raise UserError("the photo was not a file; pass it as photo=.")
         photo, _ = read_photo(inspection.file)
+    elif isinstance(photo, np.ndarray):
+        photo = Image.fromarray(photo)
     if photo.size != (inspection.width, inspection.height):
         raise UserError(
             f"{inspection.file}: expected the photo that was inspected, "

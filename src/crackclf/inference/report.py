@@ -72,7 +72,13 @@ def _table(photos: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     for photo in photos:
         count = {} if photo["error"] else {"regions": len(photo["regions"])}
-        writer.writerow({**photo, **count})
+        # A spreadsheet takes what begins so for a formula, and photos come from anywhere.
+        texts = {
+            key: f"'{value}"
+            for key, value in photo.items()
+            if isinstance(value, str) and value.startswith(("=", "+", "-", "@"))
+        }
+        writer.writerow({**photo, **count, **texts})
     return text.getvalue()
 
 

@@ -55,8 +55,8 @@ def build_dense(model: keras.Model, threads: int = 1) -> DenseModel:
     """
     try:
         model = upright(model)
-        side = _pooled_side(model)
-        stride, window = model.input_shape[1] // side, side // 2 | 1
+        (side,) = _pooled_sides(model)
+        window = side // 2 | 1
         whole = _unroll(model, side, "valid")
         patch = np.random.default_rng(0).uniform(0, 255, (1, *model.input_shape[1:])).astype("f")
         expected, found = (np.ravel(x(patch, training=False)) for x in (model, whole))
@@ -64,6 +64,7 @@ def build_dense(model: keras.Model, threads: int = 1) -> DenseModel:
         if not np.allclose(expected, found, atol=1e-3):
             raise ValueError("another answer")
         dense = _unroll(model, window, "same")
+        stride = _stride(dense)
     except (ValueError, TypeError, AttributeError, IndexError, tf.errors.InvalidArgumentError):
         raise UserError("the model cannot be made fully convolutional.") from None
     extract = build_extractor(dense, threads)
@@ -86,10 +87,26 @@ def upright(model: keras.Model) -> keras.Model:
     return model
 
 
-def _pooled_side(model: Any) -> int:
-    pools: list[Any] = [x for x in model.layers if isinstance(x, POOLING)]
-    (side,) = {pool.input.shape[1] for pool in pools}
-    return side
+def _pooled_sides(model: Any) -> set[int]:
+    """Sides of the feature maps that are pooled, also in models within the model."""
+    sides, layers = set(), list[Any](model.layers)
+    for layer in layers:
+        if isinstance(layer, POOLING):
+            sides.add(layer.input.shape[1])  # pyright: ignore[reportAttributeAccessIssue]
+        elif getattr(layer, "layers", None):
+            inside = _pooled_sides(layer)
+            if inside and len(layer.output.shape) == 4:
+                raise ValueError("a base that looks at all of the image: squeeze and excite")
+            sides |= inside
+    return sides
+
+
+def _stride(dense: Any) -> int:
+    """Pixels to a cell, each way, whatever the size of the picture."""
+    stride = 1024 // dense.compute_output_shape((1, 1024, 1024, 3))[1]
+    if dense.compute_output_shape((1, 3 * stride, 5 * stride, 3))[1:3] != (3, 5):
+        raise ValueError("cells do not fill the picture")
+    return stride
 
 
 def _sizes(model: Any) -> Iterator[int]:
@@ -98,7 +115,8 @@ def _sizes(model: Any) -> Iterator[int]:
         if getattr(layer, "layers", None):
             yield from _sizes(layer)
         else:
-            yield math.prod(layer.output.shape[1:])
+            shape = layer.output.shape[1:]
+            yield 0 if None in shape else math.prod(shape)  # Preprocessing, for images of any size.
 
 
 def _unroll(model: keras.Model, window: int, padding: str) -> keras.Model:
