@@ -15,7 +15,6 @@ on tiles that are cracked or sound by the mask. Last, a photo of 50 megapixels i
 own, for its peak memory.
 """
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from crackclf.data.images import read_photo
 from crackclf.data.sample import make_photo
 from crackclf.inference.inspection import inspect_photo
 from crackclf.models.saving import Classifier, load_model
+from crackclf.training.comparison import peak_mb
 
 RUNS = 5
 
@@ -48,7 +48,7 @@ def main(
     classifier = load_model()
     if memory_of is not None:
         inspect_photo(memory_of, classifier)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        print(round(peak_mb() or 0))
         return
     with tempfile.TemporaryDirectory() as folder:
         if photo is None:

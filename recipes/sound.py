@@ -4,7 +4,7 @@
 
 Photos of 12 megapixels are drawn, without a crack; a card that knows the highest probability on
 each lets `crackclf inspect` choose its threshold for a stated rate of false alarms. It takes some
-fifteen minutes on two cores.
+ten minutes on two cores.
 """
 
 import dataclasses

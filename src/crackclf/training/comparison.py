@@ -155,7 +155,7 @@ def _train(
         next(folder.glob("model.*")).stat().st_size / 1e6,
         seconds,
         _time_prediction(classifier),
-        _peak_mb(),
+        peak_mb(),
     )
     write_whole(path, json.dumps(dataclasses.asdict(entry), indent=2) + "\n")
     return entry
@@ -178,7 +178,8 @@ def _time_prediction(classifier: "Classifier") -> float:
     return batches * _TIMED_BATCH / (time.perf_counter() - start)
 
 
-def _peak_mb() -> float | None:
+def peak_mb() -> float | None:
+    """The most memory that this process has held so far, in MiB; None where nobody knows."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux' getrusage also counts what the parent held at the start.
         [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
