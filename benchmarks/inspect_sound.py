@@ -1,0 +1,44 @@
+"""How often the model in the box finds a region on real surfaces that show no crack.
+
+    python benchmarks/inspect_sound.py --metu data/metu --sdnet data/sdnet2018
+
+The threshold for regions was measured on drawn photos. Here each test patch of the model's own
+split is inspected as a photo of its own: how many of the sound ones, and of the cracked ones, have
+a region, with 95 % Wilson intervals; of METU and SDNET2018 apart, whose surfaces and cracks differ.
+"""
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from scipy.stats import binomtest
+from tqdm import tqdm
+
+from crackclf.inference.inspection import inspect_photo
+from crackclf.models.saving import load_model, model_folder
+
+
+def main(
+    metu: Annotated[Path, typer.Option(help="METU patches: Negative/ and Positive/.")],
+    sdnet: Annotated[Path, typer.Option(help="SDNET2018 patches: crack/ and no_crack/.")],
+) -> None:
+    """Prints the share of test patches with a region, by data set and class."""
+    classifier = load_model()
+    with (model_folder() / "split.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["subset"] == "test"]
+    found: dict[tuple[str, str], list[bool]] = {}
+    for row in tqdm(rows, unit=" patches"):
+        name, file = row["file"].split("/")
+        if name in ("metu", "sdnet"):
+            path = {"metu": metu, "sdnet": sdnet}[name] / row["class"] / file
+            regions = inspect_photo(path, classifier).regions
+            found.setdefault((name, row["class"]), []).append(bool(regions))
+    for (name, label), hits in sorted(found.items()):
+        low, high = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
+        share = sum(hits) / len(hits)
+        print(f"{name:6} {label:9} {len(hits):5}  {share:.4f} ({low:.4f} to {high:.4f})")
+
+
+if __name__ == "__main__":
+    typer.run(main)
