@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crackclf.data.exif import PhotoInfo
+from crackclf.data.exif import PhotoInfo, photo_info
 from crackclf.data.images import read_photo, to_rgb
 from crackclf.errors import UserError
 from crackclf.evaluation.calibration import choose_region_threshold
@@ -93,7 +93,7 @@ def inspect_photo(
             )
         image = Image.fromarray(photo)
     elif isinstance(photo, Image.Image):
-        image = to_rgb(photo)
+        image, info = to_rgb(photo), photo_info(photo)
     else:
         file = str(photo)
         image, info = read_photo(photo)

@@ -37,7 +37,8 @@ def map_cracks(
     The photo is looked at in the scale in which the model knows patches and, as long as it is at
     least two patches wide and high then, in half of it, a quarter and so on, for cracks too wide
     to be seen as such close up. The log-odds are averaged; those of a scale weigh half as much as
-    those of the next finer one. What is in memory beside the photo does not grow with it.
+    those of the next finer one. The network sees one block at a time, so that what it takes of
+    memory does not grow with the photo.
 
     Args:
         photo: RGB.
