@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise, product
 from operator import ge
 from typing import NamedTuple
@@ -14,9 +15,10 @@ from PIL import Image
 from crackclf.models.dense import DenseModel
 from crackclf.models.saving import Classifier
 
-_CONTEXT = 1  # Cells beside a block that are looked at with it, so that its edge is no edge.
-_WASTE = 1.25  # How much larger a block may be than is needed.
+_CONTEXT = 2  # Cells beside a block that are looked at with it, so that its edge is no edge.
+_WASTE = 1.5  # How much larger a block may be than is needed.
 _BATCH = 64
+_MOST_BLOCKS = 40  # Each way.
 _BAND = 256  # Rows that are resized at a time; even.
 
 
@@ -54,18 +56,22 @@ def map_cracks(
     """
     dense = None if tile_by_tile else classifier.dense
     look = _tiles(classifier) if dense is None else _blocks(classifier, dense)
+    # What the photo takes is not left for the network, whose memory for a pixel is some 32 times as
+    # much as the photo's.
+    room = look.most_pixels - photo.width * photo.height // 32
+    look = look._replace(most_pixels=max(room, look.most_pixels // 3))
     card = classifier.card
     scale = card.image_size / (card.patch_size or card.image_size)
     sizes = level_sizes(photo.size, scale / look.stride, -(-card.image_size // look.stride))
-    pixels = _resize(photo, *(cells * look.stride for cells in sizes[0]))
+    width, height = (cells * look.stride for cells in sizes[0])
     total, weights, block = np.zeros(sizes[0][::-1], np.float32), 0.0, None
-    for level in range(len(sizes)):
-        if level:
-            pixels = _halve(pixels)
-        found, block = _scan(pixels, look, block)
+    read: Callable[[int, int], np.ndarray] = partial(_resize, photo, width, height)
+    for level, (columns, rows) in enumerate(sizes):
+        found, block, halved = _scan(read, (rows, columns), look, block)
         weight, fine = 0.5**level, Image.fromarray(found)
         total += weight * np.asarray(fine.resize(sizes[0], Image.Resampling.BILINEAR))
         weights += weight
+        read = partial(_cut, halved)
     return 1 / (1 + np.exp(-total / weights / card.temperature))
 
 
@@ -86,19 +92,23 @@ def level_sizes(size: tuple[int, int], density: float, patch: int) -> list[tuple
     return [(columns >> level, rows >> level) for level in range(depth)]
 
 
-def _resize(photo: Image.Image, width: int, height: int) -> np.ndarray:
-    """The photo in another size, uint8 of shape (height, width, 3), by all cores."""
-    pixels = np.empty((height, width, 3), np.uint8)
+def _resize(photo: Image.Image, width: int, height: int, first: int, last: int) -> np.ndarray:
+    """Rows of the photo in another size, uint8 of shape (last - first, width, 3), by all cores."""
+    pixels = np.empty((last - first, width, 3), np.uint8)
 
     def fill(top: int) -> None:
-        bottom = min(top + _BAND, height)
+        bottom = min(top + _BAND, last)
         box = (0, top * photo.height / height, photo.width, bottom * photo.height / height)
         band = photo.resize((width, bottom - top), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
-        pixels[top:bottom] = np.asarray(band)
+        pixels[top - first : bottom - first] = np.asarray(band)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(fill, range(0, height, _BAND)))
+        list(pool.map(fill, range(first, last, _BAND)))
     return pixels
+
+
+def _cut(pixels: np.ndarray, first: int, last: int) -> np.ndarray:
+    return pixels[first:last]
 
 
 def _halve(pixels: np.ndarray) -> np.ndarray:
@@ -107,47 +117,75 @@ def _halve(pixels: np.ndarray) -> np.ndarray:
 
 
 def _scan(
-    pixels: np.ndarray, look: _Look, used: tuple[int, int] | None
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """Log-odds of shape (rows, columns), found block by block, and the size of the blocks in cells.
+    read: Callable[[int, int], np.ndarray],
+    cells: tuple[int, int],
+    look: _Look,
+    used: tuple[int, int] | None,
+) -> tuple[np.ndarray, tuple[int, int], np.ndarray]:
+    """Looks at a picture block by block.
 
     All blocks are of one size, also from scale to scale if that costs little, because the network
     must be made ready for each other one.
+
+    Args:
+        read: from the first row of pixels and the one after the last to these rows.
+        cells: rows and columns.
+        look: how.
+        used: size of the blocks of the scale before.
+
+    Returns:
+        Log-odds of shape (rows, columns), the size of the blocks, and the picture at half its size
+        (of no use when a side is odd: then it is the coarsest).
     """
-    cells = pixels.shape[0] // look.stride, pixels.shape[1] // look.stride
     counts, block = _divide(cells, look)
     if used and all(map(ge, used, block)) and math.prod(used) <= _WASTE * math.prod(block):
         block = used
-    missing = [(0, max(0, b - c) * look.stride) for b, c in zip(block, cells, strict=True)]
-    if any(more for _, more in missing):
-        pixels = np.pad(pixels, (*missing, (0, 0)), mode="edge")
+    stride, (height, width) = look.stride, (side * look.stride for side in block)
     found = np.empty(cells, np.float32)
-    spans = (_spans(*axis, look.margin) for axis in zip(cells, counts, block, strict=True))
-    for (top, rows, inner_rows), (left, columns, inner_columns) in product(*spans):
-        height, width = (side * look.stride for side in block)
-        y, x = top * look.stride, left * look.stride
-        said = look.log_odds(pixels[y : y + height, x : x + width])
-        found[rows, columns] = said[inner_rows, inner_columns]
-    return found, block
+    halved = np.empty((cells[0] * stride // 2, -(-cells[1] * stride // 2), 3), np.uint8)
+    down, across = (_spans(*axis, look.margin) for axis in zip(cells, counts, block, strict=True))
+    for top, rows, inner_rows in down:
+        band = read(top * stride, min(top + block[0], cells[0]) * stride)
+        inside = band[inner_rows.start * stride : inner_rows.stop * stride]
+        place = slice(rows.start * stride // 2, rows.stop * stride // 2)
+        halved[place] = _halve(inside)[: len(halved[place])]
+        missing = [(0, max(0, height - len(band))), (0, max(0, width - band.shape[1]))]
+        if any(more for _, more in missing):
+            band = np.pad(band, (*missing, (0, 0)), mode="edge")
+        for left, columns, inner_columns in across:
+            said = look.log_odds(band[:, left * stride : left * stride + width])
+            found[rows, columns] = said[inner_rows, inner_columns]
+    return found, block, halved
 
 
-def _divide(cells: tuple[int, int], look: _Look) -> tuple[list[int], tuple[int, int]]:
-    """Into how many blocks to cut a picture each way, and their size in cells."""
-    counts = [1, 1]
-    while True:
-        block = tuple(
-            -(-side // count) + look.margin * min(count - 1, 2)
-            for side, count in zip(cells, counts, strict=True)
+def _divide(cells: tuple[int, int], look: _Look) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Into how many blocks to cut a picture each way with the least work, and their size."""
+
+    def size(rows: int, columns: int) -> tuple[int, int]:
+        height, width = (
+            _unit(side) * -(-side // _unit(side) // count) + look.margin * min(count - 1, 2)
+            for side, count in zip(cells, (rows, columns), strict=True)
         )
-        longer = int(block[1] > block[0])
-        if math.prod(block) * look.stride**2 <= look.most_pixels or counts[longer] >= cells[longer]:
-            return counts, (block[0], block[1])
-        counts[longer] *= 2
+        return height, width
+
+    def work(counts: tuple[int, int]) -> tuple[bool, int]:
+        area = math.prod(size(*counts))
+        return area * look.stride**2 > look.most_pixels, area * math.prod(counts)
+
+    rows, columns = (range(1, min(side, _MOST_BLOCKS) + 1) for side in cells)
+    counts = min(product(rows, columns), key=work)
+    return counts, size(*counts)
+
+
+def _unit(cells: int) -> int:
+    # A picture that is to be halved is cut between pairs of rows.
+    return 2 - cells % 2
 
 
 def _spans(cells: int, count: int, block: int, margin: int) -> list[tuple[int, slice, slice]]:
     """Where each block begins, the cells that it answers for, and where it has them."""
-    edges = np.linspace(0, cells, count + 1).round().astype(int).tolist()
+    unit = _unit(cells)
+    edges = (unit * np.linspace(0, cells // unit, count + 1).round().astype(int)).tolist()
     spans = []
     for start, stop in pairwise(edges):
         first = max(0, min(start - margin, cells - block))

@@ -1,5 +1,7 @@
 """A classifier of patches made to look at a whole picture in one go."""
 
+import contextlib
+import ctypes
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -12,7 +14,7 @@ from crackclf.errors import UserError
 from crackclf.models.features import build_extractor
 
 POOLING = keras.layers.GlobalAveragePooling2D
-_MOST_FLOATS = 24_000_000  # Numbers that one layer may give for one picture.
+_MOST_FLOATS = 36_000_000  # Numbers that one layer may give for one picture.
 
 
 class DenseModel(NamedTuple):
@@ -68,6 +70,9 @@ def build_dense(model: keras.Model, threads: int = 1) -> DenseModel:
     except (ValueError, TypeError, AttributeError, IndexError, tf.errors.InvalidArgumentError):
         raise UserError("the model cannot be made fully convolutional.") from None
     extract = build_extractor(dense, threads)
+    with contextlib.suppress(OSError, AttributeError):  # Where there is no glibc.
+        # Of what conversion has freed, glibc would keep more than a hundred megabytes.
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     share = max(_sizes(model)) / math.prod(model.input_shape[1:3])
     return DenseModel(
         lambda pixels: extract(pixels[None])[0],

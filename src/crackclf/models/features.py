@@ -2,9 +2,9 @@
 
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import keras
@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from crackclf.errors import UserError
+
+_MOST_READY = 9_400_000  # Numbers in the batches that interpreters are kept ready for.
 
 
 class Parts(NamedTuple):
@@ -157,10 +159,14 @@ def build_extractor(
         return interpreter
 
     def extract(batch: tf.Tensor | np.ndarray) -> np.ndarray:
-        if not hasattr(own, "prepared"):
-            # To give an interpreter another shape costs a large part of a run of it.
-            own.prepared = lru_cache(3)(prepare)
-        interpreter = own.prepared(tuple(batch.shape))
+        if not hasattr(own, "ready"):
+            own.ready = {}
+        shape: Any = tuple(batch.shape)
+        # To make an interpreter ready for a shape costs a large part of a run, to keep it memory.
+        interpreter = own.ready.pop(shape, None)
+        while own.ready and sum(map(math.prod, own.ready)) + math.prod(shape) > _MOST_READY:
+            own.ready.pop(next(iter(own.ready)))
+        interpreter = own.ready[shape] = interpreter or prepare(shape)
         interpreter.tensor(interpreter.get_input_details()[0]["index"])()[...] = batch
         interpreter.invoke()
         return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
