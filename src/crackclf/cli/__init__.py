@@ -6,6 +6,7 @@ import sys
 import typer
 
 from crackclf.cli.data import audit, download, sample
+from crackclf.cli.export import export
 from crackclf.cli.inference import evaluate, predict
 from crackclf.cli.inspection import explain, inspect
 from crackclf.cli.training import compare, train
@@ -29,7 +30,10 @@ app = typer.Typer(
     "  crackclf download data/metu\n"
     "  crackclf train data/metu --out saved_models/metu",
 )
-for _command in (sample, download, audit, train, compare, evaluate, predict, inspect, explain):
+_DATA = (sample, download, audit)
+_MODELS = (train, compare, evaluate, export)
+_PICTURES = (predict, inspect, explain)
+for _command in (*_DATA, *_MODELS, *_PICTURES):
     app.command()(_command)
 
 

@@ -14,6 +14,7 @@ from crackclf.errors import UserError
 from crackclf.models.saving import Classifier
 
 _BATCH = 64
+_MANY = 500  # Images from which on building the fast engine pays.
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def predict(
                 "expected RGB images of shape (n, height, width, 3) or (height, width, 3) in "
                 f"0..255. Received: shape {images.shape}."
             )
-        resized = ((str(i), _resize(x, classifier.card.image_size)) for i, x in enumerate(stack))
+        resized = ((str(i), resize(x, classifier.card.image_size)) for i, x in enumerate(stack))
         return _predict(resized, len(stack), classifier)
     paths = find_images([images] if isinstance(images, str | os.PathLike) else list(images))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -118,7 +119,7 @@ def _read_ahead(
 ) -> Iterator[tuple[str, np.ndarray | UserError]]:
     def read(path: Path) -> tuple[str, np.ndarray | UserError]:
         try:
-            return str(path), _resize(read_image(path), image_size)
+            return str(path), resize(read_image(path), image_size)
         except UserError as error:
             return str(path), error
 
@@ -141,10 +142,12 @@ def _predict(
     positive = card.class_names.index(card.positive_class)
     predictions: list[Prediction] = []
     batch: list[tuple[str, np.ndarray | UserError]] = []
+    quick = total >= _MANY or "fast" in vars(classifier)
+    ask = classifier.fast if quick else classifier.probabilities
 
     def flush() -> None:
         pixels = [image for _, image in batch if not isinstance(image, UserError)]
-        scores = iter(classifier.probabilities(np.stack(pixels))[:, positive] if pixels else ())
+        scores = iter(ask(np.stack(pixels))[:, positive] if pixels else ())
         for name, image in batch:
             if isinstance(image, UserError):
                 predictions.append(Prediction(name, None, None, str(image)))
@@ -162,8 +165,8 @@ def _predict(
     return predictions
 
 
-def _resize(image: np.ndarray, image_size: int) -> np.ndarray:
-    # The very operation with which Keras' loader resizes training images.
+def resize(image: np.ndarray, image_size: int) -> np.ndarray:
+    """An image of shape (height, width, 3) as the model takes it: as Keras' loader resizes it."""
     if image.shape[:2] == (image_size, image_size):
         return image
     return tf.image.resize(image, (image_size, image_size)).numpy()

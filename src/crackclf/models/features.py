@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from crackclf.errors import UserError
+from crackclf.models.graphs import freeze_model, to_litert
 
 _MOST_READY = 9_400_000  # Numbers in the batches that interpreters are kept ready for.
 
@@ -131,23 +132,12 @@ def build_extractor(
         A function from float32 images of shape (batch, height, width, 3) to features, float32, as
         the model gives them. Threads may call it at the same time.
     """
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    images = tf.TensorSpec((None, *frozen.input_shape[1:]), tf.float32)
-    call = tf.function(lambda x: frozen(x, training=False)).get_concrete_function(images)
-    # The converter does not find the variables of a Keras model; constants need no finding.
-    constant = convert_variables_to_constants_v2(call)
+    graph = freeze_model(frozen)
     if tf.config.list_physical_devices("GPU"):
-        return lambda batch: constant(tf.convert_to_tensor(batch))[0].numpy()
+        return lambda batch: graph(tf.convert_to_tensor(batch))[0].numpy()
     from ai_edge_litert.interpreter import Interpreter
 
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("WARNING")  # What the converter says of its temporary files helps nobody.
-    try:
-        content = tf.lite.TFLiteConverter.from_concrete_functions([constant], tf.Module()).convert()
-    finally:
-        logger.setLevel(level)
+    content = to_litert(graph)
     own = threading.local()
 
     def prepare(shape: tuple[int, ...]) -> Interpreter:

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -65,6 +65,16 @@ class Classifier:
             call, batch = self._graph, tf.cast(images, tf.float32)
             raw = np.asarray(self.model(batch, training=False) if once else call(batch))
         return raw if self.card.temperature == 1 else apply_temperature(raw, self.card.temperature)
+
+    @cached_property
+    def fast(self) -> Callable[[np.ndarray], np.ndarray]:
+        """`probabilities` for many images: seconds to build, then several times as fast."""
+        if not isinstance(self.model, keras.Model):
+            return self.probabilities
+        from crackclf.models.engines import build_engine
+
+        run = build_engine(self.model, os.cpu_count() or 1)
+        return lambda images: apply_temperature(run(images), self.card.temperature)
 
     @cached_property
     def dense(self) -> "DenseModel | None":

@@ -1,0 +1,81 @@
+"""The command that takes a model out of Python."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crackclf.cli import options
+from crackclf.errors import UserError, notice
+
+_CALIBRATION = 300  # Images; what OpenVINO's quantisation takes by default.
+_DRAWN = 32
+
+
+def export(
+    model: Annotated[str, typer.Argument(help=options.MODEL)],
+    format: Annotated[str, typer.Option(help="onnx, openvino, litert or saved_model.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="File to write: .onnx, .xml (and .bin beside it) for openvino, .tflite for "
+            "litert; a folder for saved_model."
+        ),
+    ],
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Quantise to 8 bits by 300 images of DATA: a fraction of the size, and faster.",
+        ),
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with one sub-folder of images per class. Its images that the model was "
+            "tested on (if there are none, those that it was not trained on) check the file; "
+            "drawn ones when absent.",
+        ),
+    ] = None,
+    positive: options.Positive = None,
+) -> None:
+    """Writes a model for another runtime, and checks it there.
+
+    The file takes images of any size, uint8 RGB, and gives calibrated probabilities: resizing,
+    preprocessing and softmax are inside. Class names and threshold travel with it as JSON. Its own
+    runtime runs it and must agree with Keras, or it is removed again.
+
+    onnx needs pip install 'crackclf[onnx]', openvino 'crackclf[openvino]'.
+
+    \b
+    Examples:
+      crackclf export shipped --format onnx --out crack.onnx
+      crackclf export saved_models/first --format openvino --int8 --data data/metu --out crack.xml
+    """
+    from crackclf.data.sample import write_sample
+    from crackclf.inference.evaluation import choose_for_export, read_labelled, read_split
+    from crackclf.inference.export import check_export_path, export_model
+    from crackclf.models.saving import load_model, model_folder
+
+    check_export_path(out, format)
+    if int8 and data is None:
+        raise UserError("--int8 needs images to measure ranges on. Name a folder with --data.")
+    with tempfile.TemporaryDirectory() as folder:
+        if data is None:
+            notice(f"checks the file on {_DRAWN} drawn patches; for real ones there is --data")
+            data = write_sample(Path(folder) / "drawn", _DRAWN)
+        classifier = load_model(model)
+        images, cracked = read_labelled(classifier, data, positive)
+        measured, chosen = choose_for_export(
+            images, read_split(model_folder(model)), _CALIBRATION * int8
+        )
+        result = export_model(
+            classifier,
+            out,
+            format,
+            [images[i].path for i in measured],
+            cracked[measured],
+            [images[i].path for i in chosen],
+        )
+    print(result)

@@ -1,0 +1,203 @@
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from conftest import run, save_noise
+from crackclf.errors import UserError
+from crackclf.inference import export as exporting
+from crackclf.inference.export import build_serving_function, export_model
+from crackclf.inference.formats import FORMATS, Exported
+from crackclf.models.augmentation import build_augmentation
+from crackclf.models.card import Card
+from crackclf.models.saving import Classifier, save_model
+
+L = keras.layers
+NEEDS = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "openvino": ("openvino",)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved model with augmentation, whose answers differ from image to image."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    x = L.Rescaling(1 / 127.5, -1)(build_augmentation()(inputs))
+    x = L.GlobalAveragePooling2D()(L.Conv2D(8, 3, 2, activation="relu")(x))
+    model = keras.Model(inputs, L.Dense(2, activation="softmax", kernel_initializer="normal")(x))
+    card = Card(
+        class_names=("Negative", "Positive"),
+        positive_class="Positive",
+        image_size=32,
+        threshold=0.5,
+        temperature=1.7,
+    )
+    folder = tmp_path_factory.mktemp("models") / "small"
+    save_model(model, folder, card)
+    return folder
+
+
+@pytest.fixture
+def classifier(folder):
+    from crackclf.models.saving import load_model
+
+    return load_model(folder)
+
+
+@pytest.fixture
+def patches(tmp_path):
+    return [save_noise(tmp_path / f"{i}.png", i, size=(40 + i, 30)) for i in range(6)]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_its_own_runtime_says_of_images_of_any_size_what_keras_says(
+    format, classifier, patches, tmp_path
+):
+    for module in NEEDS.get(format, ()):
+        pytest.importorskip(module)
+    path = tmp_path / f"model{FORMATS[format].suffix}"
+    result = export_model(classifier, path, format, patches, [True] * 6)
+    assert result.max_difference < 1e-4
+    assert (result.images, result.agreement, len(result.accuracy)) == (6, 1, 2)
+    loaded = FORMATS[format].load(path)
+    assert loaded.about["class_names"] == ["Negative", "Positive"]
+    assert loaded.about["threshold"] == 0.5
+    batch = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(loaded.run(batch), classifier.probabilities(batch), atol=1e-4)
+    left = {file.name for file in tmp_path.iterdir()} - {file.name for file in patches}
+    assert left == {path.name} | ({"model.bin"} if format == "openvino" else set())
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino", "litert"])
+def test_eight_bits_are_smaller_and_say_nearly_the_same(format, patches, tmp_path):
+    for module in (*NEEDS.get(format, ()), "nncf"):
+        pytest.importorskip(module)
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    x = L.Conv2D(64, 3, activation="relu")(L.Conv2D(64, 3)(L.Rescaling(1 / 255)(inputs)))
+    x = L.GlobalAveragePooling2D()(x)
+    card = Card(class_names=("a", "b"), positive_class="b", image_size=32)
+    classifier = Classifier(keras.Model(inputs, L.Dense(2, activation="softmax")(x)), card)
+    sizes = []
+    for calibration in ([], patches[:3]):
+        path = tmp_path / f"{len(calibration)}{FORMATS[format].suffix}"
+        found = export_model(classifier, path, format, patches[3:], None, calibration)
+        weights = path.with_suffix(".bin") if format == "openvino" else path
+        sizes.append(weights.stat().st_size)
+    assert sizes[1] < 0.6 * sizes[0]
+    assert 0 < found.max_difference < 0.02
+
+
+def test_the_graph_holds_no_augmentation(classifier):
+    graph = build_serving_function(classifier).get_concrete_function().graph
+    assert not [x.name for x in graph.get_operations() if "random" in x.type.lower()]
+
+
+def test_labels_and_threshold_can_be_read_without_crackclf(classifier, patches, tmp_path):
+    export_model(classifier, tmp_path / "m.tflite", "litert", patches)
+    with zipfile.ZipFile(tmp_path / "m.tflite") as file:
+        assert file.read("labels.txt").decode().split() == ["Negative", "Positive"]
+        assert json.loads(file.read("crackclf.json"))["threshold"] == 0.5
+
+
+def test_an_onnx_file_runs_where_there_is_neither_tensorflow_nor_crackclf(
+    classifier, patches, tmp_path
+):
+    for module in NEEDS["onnx"]:
+        pytest.importorskip(module)
+    export_model(classifier, tmp_path / "m.onnx", "onnx", patches)
+    script = """
+import json, sys
+for name in ("tensorflow", "keras", "crackclf"):
+    sys.modules[name] = None
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+said = session.run(None, {"image": np.full((2, 50, 60, 3), 90, np.uint8)})[0]
+print(json.dumps([said.tolist(), session.get_modelmeta().custom_metadata_map["crackclf"]]))
+"""
+    printed = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "m.onnx"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    said, about = json.loads(printed)
+    expected = classifier.probabilities(np.full((2, 32, 32, 3), 90, np.uint8))
+    np.testing.assert_allclose(said, expected, atol=1e-4)
+    assert json.loads(about)["positive_class"] == "Positive"
+
+
+def test_a_file_that_says_something_else_is_removed(classifier, patches, tmp_path, monkeypatch):
+    litert = FORMATS["litert"]
+
+    def load(path):
+        exported = litert.load(path)
+        return Exported(lambda images: exported.run(images)[:, ::-1], exported.about)
+
+    monkeypatch.setitem(exporting.FORMATS, "litert", litert._replace(load=load))
+    before = set(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"m\.tflite.*differ by at most"):
+        export_model(classifier, tmp_path / "m.tflite", "litert", patches)
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "message"),
+    [
+        ("m.tflite", "torchscript", "expected one of the formats onnx, openvino"),
+        ("m.pb", "litert", r"expected a name ending in \.tflite"),
+        ("there.tflite", "litert", "already exists"),
+        ("there.xml", "openvino", r"there\.bin: already exists"),
+        ("no/m.tflite", "litert", "does not exist; create it"),
+    ],
+)
+def test_names_that_cannot_be_written_are_refused(
+    name, format, message, classifier, patches, tmp_path
+):
+    (tmp_path / "there.tflite").write_text("mine")
+    (tmp_path / "there.bin").write_text("mine")
+    with pytest.raises(UserError, match=message):
+        export_model(classifier, tmp_path / name, format, patches)
+    assert (tmp_path / "there.tflite").read_text() == "mine"
+
+
+def test_what_cannot_be_exported_is_said(classifier, patches, tmp_path):
+    with pytest.raises(UserError, match="saved_model has no int8"):
+        export_model(classifier, tmp_path / "m", "saved_model", patches, None, patches)
+    other = Classifier(object(), classifier.card)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="only Keras models"):
+        export_model(other, tmp_path / "m.tflite", "litert", patches)
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_command_measures_on_images_that_the_model_never_saw(
+    folder, make_folder, tmp_path, monkeypatch, capsys
+):
+    from crackclf.data.images import check_image
+
+    data = make_folder({"Negative": 5, "Positive": 4})
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    files = sorted(data.rglob("*.png"))
+    rows = [f"train,x,{check_image(file).digest},{file}" for file in files[:6]]
+    (model / "split.csv").write_text("\n".join(["subset,class,digest,file", *rows]))
+    out = tmp_path / "m.tflite"
+    arguments = ("export", model, "--format", "litert", "--out", out)
+    assert run(monkeypatch, *arguments, "--data", data) == 0
+    assert "On 3 images against Keras" in capsys.readouterr().out
+    out.unlink()
+    assert run(monkeypatch, *arguments, "--data", data, "--int8") == 2
+    assert "expected 300 images to quantise by" in capsys.readouterr().err
+    assert run(monkeypatch, *arguments, "--int8") == 2
+    assert "--data" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_without_images_drawn_ones_check_it(folder, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "m.tflite"
+    assert run(monkeypatch, "export", folder, "--format", "litert", "--out", out) == 0
+    printed = capsys.readouterr()
+    assert "On 32 images" in printed.out
+    assert "drawn" in printed.err
