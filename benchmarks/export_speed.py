@@ -4,7 +4,7 @@
     python benchmarks/export_speed.py saved_models/metu data/metu
 
 Every format is written as `crackclf export` writes it, in float32 and where there is one in 8 bits
-(by 300 images that the model was not tested on), and run by its own runtime on all cores. Speed: 256
+(by 300 other images than those), and run by its own runtime on all cores. Speed: 256
 of the test images in batches of 32, all formats one after the other and that several times, after a
 batch to warm up; an image is uint8 of the size it has on the disk for the exported files, which
 resize it, and resized beforehand for Keras. Times faster is the median of the ratios to
@@ -50,7 +50,7 @@ def main(
     keras_file = model_folder(model) / "model.keras"
     runs: dict[str, Callable[[], object]] = {
         "keras.predict": lambda: net.predict(resized, batch_size=BATCH, verbose=0),
-        "crackclf predict's engine": lambda: batched(classifier.fast, resized),
+        "crackclf predict": lambda: batched(classifier.fast, resized),
     }
     found: dict[str, Export | None] = dict.fromkeys(runs)
     with tempfile.TemporaryDirectory() as folder:

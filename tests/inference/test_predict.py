@@ -65,3 +65,14 @@ def test_paths_that_name_no_image_are_errors(paths, tmp_path, classifier, monkey
 def test_an_array_of_another_form_is_refused(classifier):
     with pytest.raises(UserError, match=r"Received: shape \(4, 4\)"):
         predict(np.zeros((4, 4)), classifier)
+
+
+def test_many_images_go_through_litert_and_few_do_not(classifier, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
+    few = predict(images, classifier)
+    assert "fast" not in vars(classifier)
+    monkeypatch.setattr(module, "_MANY", len(images))
+    many = predict(images, classifier)
+    assert "fast" in vars(classifier)
+    assert [p.label for p in many] == [p.label for p in few]
+    assert [p.probability for p in many] == pytest.approx([p.probability for p in few], abs=1e-5)

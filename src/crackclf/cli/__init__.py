@@ -9,6 +9,7 @@ from crackclf.cli.data import audit, download, sample
 from crackclf.cli.export import export
 from crackclf.cli.inference import evaluate, predict
 from crackclf.cli.inspection import explain, inspect
+from crackclf.cli.page import app as page
 from crackclf.cli.training import compare, train
 from crackclf.errors import UserError
 
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 _DATA = (sample, download, audit)
 _MODELS = (train, compare, evaluate, export)
-_PICTURES = (predict, inspect, explain)
+_PICTURES = (predict, inspect, explain, page)
 for _command in (*_DATA, *_MODELS, *_PICTURES):
     app.command()(_command)
 

@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -16,6 +17,7 @@ from crackclf.models.graphs import freeze, import_openvino, to_litert, to_openvi
 _KEY = "crackclf"  # Under which a file holds what belongs to the model.
 _INSIDE = f"{_KEY}.json"
 _OPSET = 18
+_SHARE = 8  # Images that a core computes at a time.
 
 
 class Exported(NamedTuple):
@@ -107,12 +109,29 @@ def _write_openvino(
 
 
 def _load_openvino(path: Path) -> Exported:
-    core = import_openvino().Core()
+    openvino = import_openvino()
+    core = openvino.Core()
     model = core.read_model(path)
     about = json.loads(model.get_rt_info([_KEY]).value)
-    # Measured as written: on some processors OpenVINO would compute in bfloat16.
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return Exported(lambda images: compiled([images])[0], about)
+    cores = os.cpu_count() or 1
+    # As written, in float32: on some processors OpenVINO would take bfloat16, and the answers of a
+    # MobileNetV2 differ by up to 0.18 then. Each core with images of its own is fastest.
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": cores}
+    compiled = core.compile_model(model, "CPU", settings | {"INFERENCE_NUM_THREADS": cores})
+    queue = openvino.AsyncInferQueue(compiled, cores)
+    answers: list[Any] = []
+    queue.set_callback(
+        lambda request, at: answers.append((at, request.get_output_tensor().data.copy()))
+    )
+
+    def run(images: np.ndarray) -> np.ndarray:
+        answers.clear()
+        for start in range(0, len(images), _SHARE):
+            queue.start_async([images[start : start + _SHARE]], start)
+        queue.wait_all()
+        return np.concatenate([answer for _, answer in sorted(answers, key=itemgetter(0))])
+
+    return Exported(run, about)
 
 
 def _write_litert(

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from crackclf.errors import UserError
-from crackclf.models.engines import build_engine
+from crackclf.models.features import build_extractor
 
 POOLING = keras.layers.GlobalAveragePooling2D
 _MOST_FLOATS = 36_000_000  # Numbers that one layer may give for one picture.
@@ -69,13 +69,13 @@ def build_dense(model: keras.Model, threads: int = 1) -> DenseModel:
         stride = _stride(dense)
     except (ValueError, TypeError, AttributeError, IndexError, tf.errors.InvalidArgumentError):
         raise UserError("the model cannot be made fully convolutional.") from None
-    run = build_engine(dense, threads)
+    extract = build_extractor(dense, threads)
     with contextlib.suppress(OSError, AttributeError):  # Where there is no glibc.
         # Of what conversion has freed, glibc would keep more than a hundred megabytes.
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     share = max(_sizes(model)) / math.prod(model.input_shape[1:3])
     return DenseModel(
-        lambda pixels: run(pixels[None])[0],
+        lambda pixels: extract(pixels[None])[0],
         stride,
         window,
         int(_MOST_FLOATS / share),

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -68,13 +69,20 @@ class Classifier:
 
     @cached_property
     def fast(self) -> Callable[[np.ndarray], np.ndarray]:
-        """`probabilities` for many images: seconds to build, then several times as fast."""
+        """`probabilities` in LiteRT: seconds to build, then several times as fast."""
         if not isinstance(self.model, keras.Model):
             return self.probabilities
-        from crackclf.models.engines import build_engine
+        from crackclf.models.features import build_extractor
 
-        run = build_engine(self.model, os.cpu_count() or 1)
-        return lambda images: apply_temperature(run(images), self.card.temperature)
+        # Each core its own small batches: cores that share one wait for each other.
+        run, pool = build_extractor(self.model), ThreadPoolExecutor(os.cpu_count())
+
+        def probabilities(images: np.ndarray) -> np.ndarray:
+            parts = [images[i : i + _FEW] for i in range(0, len(images), _FEW)]
+            return apply_temperature(np.concatenate(list(pool.map(run, parts))), temperature)
+
+        temperature = self.card.temperature
+        return probabilities
 
     @cached_property
     def dense(self) -> "DenseModel | None":
