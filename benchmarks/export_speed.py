@@ -29,16 +29,28 @@ from crackclf.inference.evaluation import choose_for_export, read_labelled, read
 from crackclf.inference.export import Export, export_model
 from crackclf.inference.formats import FORMATS
 from crackclf.inference.predict import resize
-from crackclf.models.saving import load_model, model_folder
+from crackclf.models.saving import Classifier, load_model, model_folder
 
 IMAGES, BATCH = 256, 32
+
+
+class Remembering(Classifier):
+    """Keras need not be asked of the same images for each format."""
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """See `Classifier`."""
+        known = vars(self).setdefault("known", {})
+        key = images.tobytes()[::999]
+        if key not in known:
+            known[key] = super().probabilities(images)
+        return known[key]
 
 
 def main(
     model: str, data: Path, rounds: Annotated[int, typer.Option(help="Of timing.")] = 7
 ) -> None:
     """Prints a table of formats."""
-    classifier = load_model(model)
+    classifier = Remembering(**vars(load_model(model)))
     images, cracked = read_labelled(classifier, data)
     tested, chosen = choose_for_export(images, read_split(model_folder(model)), 300)
     files, calibration = [images[i].path for i in tested], [images[i].path for i in chosen]

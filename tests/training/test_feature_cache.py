@@ -8,33 +8,16 @@ import keras
 import numpy as np
 import pytest
 
+from conftest import build_small
 from crackclf.data.datasets import load_datasets
 from crackclf.errors import UserError
-from crackclf.models.augmentation import build_augmentation
 from crackclf.models.classifier import build_model
 from crackclf.models.features import split_model
-from crackclf.training import feature_cache
+from crackclf.training import feature_cache, feature_pass
 from crackclf.training.callbacks import build_callbacks
 from crackclf.training.feature_cache import cache_features
 from crackclf.training.fit import predict_features, train
 from crackclf.training.pipeline import train_folder
-
-
-def build_small(image_size=32, augmentation=None, dropout=0.2):
-    """A model as `build_model` makes them, on a base that is soon converted, always the same."""
-    start = keras.initializers.GlorotUniform(seed=0)
-    base = keras.layers.Conv2D(
-        8, 5, strides=2, activation="relu", name="base", kernel_initializer=start
-    )
-    base.trainable = False
-    inputs = keras.Input((image_size, image_size, 3))
-    x = (augmentation or build_augmentation())(inputs)
-    x = keras.layers.Rescaling(1 / 255)(x)
-    x = keras.layers.GlobalMaxPooling2D(name="pooling")(base(x))
-    outputs = keras.layers.Dense(2, activation="softmax")(keras.layers.Dropout(dropout)(x))
-    model = keras.Model(inputs, outputs)
-    model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +37,7 @@ def data(sample, tmp_path):
 def passes(monkeypatch):
     """Counts the images that go through the base."""
     seen = []
-    build = feature_cache.build_extractor
+    build = feature_pass.build_extractor
 
     def counting(frozen):
         extract = build(frozen)
@@ -65,7 +48,7 @@ def passes(monkeypatch):
 
         return count
 
-    monkeypatch.setattr(feature_cache, "build_extractor", counting)
+    monkeypatch.setattr(feature_pass, "build_extractor", counting)
     return seen
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from crackclf.cli import options
+from crackclf.cli import cluster, options
 from crackclf.errors import UserError, notice
 
 
@@ -46,11 +46,17 @@ def evaluate(
 
 
 def predict(
-    paths: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="Images and folders of images; with --engine ray also s3://, gs://."),
+    ],
     model: Annotated[str, typer.Option(help=options.MODEL)] = "shipped",
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Also write a table there.", metavar="FILE")
     ] = None,
+    engine: cluster.EngineOption = cluster.Engine.LOCAL,
+    address: cluster.Address = None,
+    parquet: cluster.Parquet = None,
 ) -> None:
     """Says of each image whether it shows a crack.
 
@@ -62,12 +68,21 @@ def predict(
       crackclf predict wall.jpg
       crackclf predict photos/ --csv cracks.csv
       crackclf predict photos/ --model saved_models/first
+      crackclf predict s3://bridges/2026/ --engine ray --parquet cracks/
     """
+    cluster.check_engine(engine, address)
+    cluster.check_results(engine, parquet, csv_file)
     from crackclf.data.files import check_result_path, write_whole
     from crackclf.inference.predict import find_images
     from crackclf.inference.predict import predict as predict_images
     from crackclf.models.saving import load_model
 
+    if parquet is not None:
+        from crackclf.inference.predictor import Predictor
+
+        with options.resumable():
+            cluster.answer(Predictor(model), paths, parquet, address)
+        return
     if csv_file is not None:
         check_result_path(csv_file, options.CSV_HEAD)
     files = find_images(paths)

@@ -6,16 +6,22 @@ from typing import Annotated
 
 import typer
 
-from crackclf.cli import options
+from crackclf.cli import cluster, options
 from crackclf.errors import UserError, notice
 
 
 def inspect(
-    paths: Annotated[list[Path], typer.Argument(help="Photos and folders of photos.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="Photos and folders of photos; with --engine ray also s3://, gs://."),
+    ],
     model: Annotated[str, typer.Option(help=options.MODEL)] = "shipped",
     out: Annotated[
-        Path, typer.Option(help="Folder to make, or one whose inspection is to go on.")
-    ] = Path("inspection"),
+        Path | None,
+        typer.Option(
+            help="Folder to make, or one whose inspection is to go on.  [default: inspection]"
+        ),
+    ] = None,
     mm_per_pixel: Annotated[
         float | None,
         typer.Option(help="Millimetres on the surface for a pixel, to give areas in m²."),
@@ -31,6 +37,9 @@ def inspect(
             metavar="FOLDER",
         ),
     ] = None,
+    engine: cluster.EngineOption = cluster.Engine.LOCAL,
+    address: cluster.Address = None,
+    parquet: cluster.Parquet = None,
 ) -> None:
     """Looks for cracks all over whole photos, and reports.
 
@@ -44,14 +53,18 @@ def inspect(
       crackclf inspect bridge.jpg
       crackclf inspect site/2026-05/ --out reports/2026-05 --mm-per-pixel 0.4
       crackclf inspect site/ --model saved_models/first --sound site-sound/
+      crackclf inspect s3://bridges/2026/ --engine ray --parquet found/
     """
+    cluster.check_engine(engine, address)
+    cluster.check_results(engine, parquet, out)
     from crackclf.evaluation.calibration import choose_region_threshold
     from crackclf.inference.batch import inspect_photos
     from crackclf.inference.inspection import measure_sound_peaks
     from crackclf.inference.predict import find_images
     from crackclf.models.saving import load_model
 
-    find_images(paths)
+    if parquet is None:
+        find_images(paths)
     classifier = load_model(model)
     with options.resumable():
         if sound is not None:
@@ -66,6 +79,13 @@ def inspect(
                 "that nobody knows above which probability a region is a crack. Name a folder of "
                 "such photos with --sound."
             )
+        if parquet is not None:
+            from crackclf.inference.predictor import Inspector
+
+            threshold = choose_region_threshold(classifier.card.sound_peaks, false_alarms)
+            cluster.answer(Inspector(model, threshold, mm_per_pixel), paths, parquet, address)
+            return
+        out = out or Path("inspection")
         photos = inspect_photos(paths, classifier, out, false_alarms, mm_per_pixel)
     unreadable = [photo for photo in photos if photo["error"]]
     for photo in photos:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from crackclf.cli import options
+from crackclf.cli import cluster, options
 
 
 def train(
@@ -43,6 +43,8 @@ def train(
     views: Annotated[
         int, typer.Option(help="Augmented variants of each training image to cache.")
     ] = 0,
+    engine: cluster.EngineOption = cluster.Engine.LOCAL,
+    address: cluster.Address = None,
 ) -> None:
     """Trains a classifier on a folder of images and saves it.
 
@@ -50,11 +52,15 @@ def train(
     arguments, an interrupted training goes on. Curves are in logs/NAME; to see them:
     tensorboard --logdir logs
 
+    With --engine ray a cluster computes the features that are cached; the head is then trained
+    here, in seconds.
+
     \b
     Examples:
       crackclf train data/metu
       crackclf train data/sdnet --group-by '(\\d+)-' --out saved_models/sdnet
     """
+    cluster.check_engine(engine, address)
     from crackclf.evaluation.curves import diagnose, read_curves
     from crackclf.training.pipeline import train_folder
 
@@ -75,6 +81,7 @@ def train(
             skip_unreadable,
             cache_features,
             views,
+            (address or "local") if engine == cluster.Engine.RAY else None,
         )
     print(f"On the test set: {report}\n\n{report.classification_report}")
     print(f"Curves: {diagnose(read_curves(Path('logs') / folder.name))}\n")

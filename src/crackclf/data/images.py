@@ -103,12 +103,17 @@ def read_photo(path: str | os.PathLike) -> tuple[Image.Image, PhotoInfo]:
         UserError: likewise.
     """
     try:
-        with _open(_read(Path(path))) as image:
-            return to_rgb(image), photo_info(image)
+        return decode_photo(read_content(path))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
+
+
+def decode_photo(content: bytes) -> tuple[Image.Image, PhotoInfo]:
+    """Decodes the bytes of an image file as `read_photo` does; a `UserError` names no file."""
+    with _open(content) as image:
+        return to_rgb(image), photo_info(image)
 
 
 def check_image(path: str | os.PathLike) -> ImageCheck:
@@ -122,7 +127,7 @@ def check_image(path: str | os.PathLike) -> ImageCheck:
     """
     path = Path(path)
     try:
-        content = _read(path)
+        content = read_content(path)
     except UserError as error:
         return ImageCheck("", False, str(error))
     except OSError as error:
@@ -159,14 +164,21 @@ def check_image(path: str | os.PathLike) -> ImageCheck:
         return ImageCheck(digest, False, str(error))
 
 
-def _read(path: Path) -> bytes:
+def read_content(path: str | os.PathLike) -> bytes:
+    """The bytes of an image file; a `UserError` when it is none by its kind or size."""
+    path = Path(path)
     status = path.stat()
     # A pipe would be waited for, a device never end.
     if not stat.S_ISREG(status.st_mode):
         raise UserError("is not a file but a folder, pipe or device; move it away")
-    if status.st_size > _MAX_BYTES:
-        raise UserError(f"has {status.st_size:,} bytes (limit {_MAX_BYTES:,}); make it smaller")
+    check_size(status.st_size)
     return path.read_bytes()
+
+
+def check_size(size: int) -> None:
+    """Refuses a file of too many bytes, before they are read."""
+    if size > _MAX_BYTES:
+        raise UserError(f"has {size:,} bytes (limit {_MAX_BYTES:,}); make it smaller")
 
 
 def _open(content: bytes) -> Image.Image:

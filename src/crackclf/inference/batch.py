@@ -21,7 +21,7 @@ from crackclf.evaluation.calibration import choose_region_threshold
 from crackclf.inference.inspection import FALSE_ALARMS, Inspection, inspect_photo
 from crackclf.inference.overlay import draw_overlay, heat_layer, shrink
 from crackclf.inference.predict import find_images
-from crackclf.inference.report import write_report
+from crackclf.inference.report import check_scale, write_report
 from crackclf.models.saving import Classifier
 
 _SETTINGS, _PARTS, _OVERLAYS = "settings.json", ".parts", "overlays"
@@ -64,10 +64,7 @@ def inspect_photos(
     photos = inspect_photos(["site/"], load_model(), "inspection")
     ```
     """
-    if mm_per_pixel is not None and not 0 < mm_per_pixel < 1e6:
-        raise UserError(
-            f"mm_per_pixel must be above 0 and below a million. Received: {mm_per_pixel}."
-        )
+    check_scale(mm_per_pixel)
     card, out = classifier.card, Path(out)
     files = [path for path in find_images(paths) if not _is_overlay(path)]
     settings = {
@@ -134,7 +131,7 @@ def _inspect_once(
     found = dataclasses.replace(found, file=str(path), info=info)
     overlay = f"{_OVERLAYS}/{_printable(path.stem)[:80]}-{digest[:8]}.jpg"
     write_whole(out / overlay, _jpeg(draw_overlay(found, image), 85))
-    record = _describe(found) | {"digest": digest, "overlay": overlay, "error": ""}
+    record = describe(found) | {"digest": digest, "overlay": overlay, "error": ""}
     pictures = {
         "preview": _embed(_jpeg(shrink(image, _PREVIEW), 75), "jpeg"),
         "heat": _embed(_png(heat_layer(found.probability)), "png"),
@@ -172,7 +169,8 @@ def _digest(path: Path) -> str:
         raise UserError(f"{path}: {error.strerror}.") from None
 
 
-def _describe(found: Inspection) -> dict[str, Any]:
+def describe(found: Inspection) -> dict[str, Any]:
+    """What `inspection.json` says of a photo, but for its file and areas."""
     return {
         "verdict": found.verdict,
         "probability": round(float(found.probability.max()), 6),

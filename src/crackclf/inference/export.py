@@ -195,7 +195,10 @@ def _ask_both(
     with tqdm(total=len(images), desc="Checking", unit=" images") as bar:
         for start in range(0, len(images), _BATCH):
             pixels = [read_image(file) for file in images[start : start + _BATCH]]
-            found += [exported.run(image[None])[0] for image in pixels]
+            if len({image.shape for image in pixels}) == 1:
+                found += list(exported.run(np.stack(pixels)))
+            else:
+                found += [exported.run(image[None])[0] for image in pixels]
             resized = [resize(image, card.image_size) for image in pixels]
             expected += list(classifier.probabilities(np.stack(resized)))
             bar.update(len(pixels))

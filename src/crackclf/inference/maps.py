@@ -1,7 +1,6 @@
 """Where in a photo cracks are: what a classifier of patches says of every place in it."""
 
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from crackclf.data.cores import cores
 from crackclf.models.dense import DenseModel
 from crackclf.models.saving import Classifier
 
@@ -102,7 +102,7 @@ def _resize(photo: Image.Image, width: int, height: int, first: int, last: int) 
         band = photo.resize((width, bottom - top), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
         pixels[top - first : bottom - first] = np.asarray(band)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(fill, range(first, last, _BAND)))
     return pixels
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from crackclf.data.files import write_whole
+from crackclf.errors import UserError
 
-_COLUMNS = (
+COLUMNS = (
     *("file", "verdict", "probability", "regions", "area_px", "area_share", "area_m2"),
     *("width", "height", "taken", "camera", "latitude", "longitude", "altitude", "error"),
 )
@@ -33,7 +34,7 @@ def write_report(
     mm_per_pixel = settings["mm_per_pixel"]
     for photo in photos:
         if not photo["error"]:
-            _add_areas(photo, mm_per_pixel)
+            add_areas(photo, mm_per_pixel)
     pictures = [
         photo | {key: part[key] for key in ("preview", "heat") if key in part}
         for part, photo in zip(parts, photos, strict=True)
@@ -51,7 +52,16 @@ def write_report(
         write_whole(out / "positions.geojson", json.dumps(positions, indent=1) + "\n")
 
 
-def _add_areas(photo: dict[str, Any], mm_per_pixel: float | None) -> None:
+def check_scale(mm_per_pixel: float | None) -> None:
+    """Refuses a scale that cannot be."""
+    if mm_per_pixel is not None and not 0 < mm_per_pixel < 1e6:
+        raise UserError(
+            f"mm_per_pixel must be above 0 and below a million. Received: {mm_per_pixel}."
+        )
+
+
+def add_areas(photo: dict[str, Any], mm_per_pixel: float | None) -> None:
+    """Fills in the areas of a photo and its regions, in square metres where the scale is known."""
     photo["area_px"] = round(sum(region["area"] for region in photo["regions"]), 1)
     photo["area_share"] = round(photo["area_px"] / (photo["width"] * photo["height"]), 6)
     if mm_per_pixel is not None:
@@ -68,7 +78,7 @@ def _add_areas(photo: dict[str, Any], mm_per_pixel: float | None) -> None:
 
 def _table(photos: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for photo in photos:
         count = {} if photo["error"] else {"regions": len(photo["regions"])}

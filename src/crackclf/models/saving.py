@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from crackclf.data.cores import cores
 from crackclf.data.files import sha256
 from crackclf.errors import UserError, notice
 from crackclf.models.card import Card
@@ -75,7 +76,7 @@ class Classifier:
         from crackclf.models.features import build_extractor
 
         # Each core its own small batches: cores that share one wait for each other.
-        run, pool = build_extractor(self.model), ThreadPoolExecutor(os.cpu_count())
+        run, pool = build_extractor(self.model), ThreadPoolExecutor(cores())
 
         def probabilities(images: np.ndarray) -> np.ndarray:
             parts = [images[i : i + _FEW] for i in range(0, len(images), _FEW)]
@@ -91,7 +92,7 @@ class Classifier:
 
         if isinstance(self.model, keras.Model):
             try:
-                return build_dense(self.model, os.cpu_count() or 1)
+                return build_dense(self.model, cores())
             except UserError:
                 pass
         notice(

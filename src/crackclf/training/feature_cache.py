@@ -3,23 +3,21 @@
 import hashlib
 import json
 import math
-import os
 import shutil
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
 import crackclf
 from crackclf.data.datasets import Datasets
 from crackclf.data.splits import SUBSETS
 from crackclf.errors import UserError, notice
-from crackclf.models.features import build_extractor, digest_model, split_model
+from crackclf.models.features import digest_model, split_model
+from crackclf.training.feature_pass import Job, compute_features
 
 _BLOCK = 8  # Images whose features are computed, written and digested together.
 
@@ -30,6 +28,7 @@ def cache_features(
     views: int = 0,
     seed: int = 0,
     subsets: Sequence[str] = SUBSETS,
+    cluster: str | None = None,
 ) -> dict[str, np.ndarray]:
     """Runs the frozen base once over every image and over augmented views of the training images.
 
@@ -42,6 +41,7 @@ def cache_features(
         views: augmented views of each training image, 0 or more.
         seed: of the augmentation.
         subsets: of which sets.
+        cluster: address of a Ray cluster that shall compute them, see `train_folder`.
 
     Returns:
         By subset, float16 of shape (n, 1 + views, ...), memory-mapped, in the order of
@@ -73,7 +73,8 @@ def cache_features(
     if any(missing.values()):
         _make_room(folder, sum(stores[x].block_bytes * len(missing[x]) for x in subsets))
         try:
-            _fill(stores, missing, data, build_extractor(frozen), _repeatable(augmentation, seed))
+            jobs = _list_jobs(stores, missing, data)
+            _fill(stores, jobs, compute_features(jobs, frozen, augmentation, seed, cluster))
         except OSError as error:
             for subset in subsets:
                 if missing[subset]:
@@ -116,70 +117,31 @@ def _make_room(folder: Path, size: int) -> None:
 
 
 def _fill(
-    stores: "dict[str, _Store]",
-    missing: dict[str, list[int]],
-    data: Datasets,
-    extract: Callable[[tf.Tensor], np.ndarray],
-    change: Callable[[tf.Tensor, int, int], tf.Tensor],
+    stores: "dict[str, _Store]", jobs: Sequence[Job], results: Generator[tuple[Job, np.ndarray]]
 ) -> None:
-    read = _build_reader(data.image_size)
+    total = sum(len(job.links) * job.variants for job in jobs)
+    with closing(results), tqdm(total=total, desc="Features", unit=" images") as bar:
+        for job, features in results:
+            stores[job.subset].write(job.block, features)
+            bar.update(features.shape[0] * features.shape[1])
+
+
+def _list_jobs(
+    stores: "dict[str, _Store]", missing: dict[str, list[int]], data: Datasets
+) -> list[Job]:
     jobs = []
     for subset, blocks in missing.items():
         links = _links(data, subset)
-        jobs += [(subset, b, links[b * _BLOCK : (b + 1) * _BLOCK]) for b in blocks]
-
-    def compute(job: tuple[str, int, list[str]]) -> np.ndarray:
-        subset, block, links = job
-        images = read(tf.constant(links))
-        views = [change(images, block, view) for view in range(1, stores[subset].shape[1])]
-        return np.stack([extract(x) for x in [images, *views]], axis=1)
-
-    total = sum(len(links) * stores[subset].shape[1] for subset, _, links in jobs)
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=total, desc="Features", unit=" images") as bar,
-    ):
-        try:
-            for (subset, block, _), features in zip(jobs, pool.map(compute, jobs), strict=True):
-                stores[subset].write(block, features)
-                bar.update(features.shape[0] * features.shape[1])
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for block in blocks:
+            files = tuple(links[block * _BLOCK : (block + 1) * _BLOCK])
+            jobs.append(Job(subset, block, files, stores[subset].shape[1]))
+    return jobs
 
 
 def _links(data: Datasets, subset: str) -> list[str]:
     """The links to a set's images, in the order of `data.files`."""
     folders = [data.split / subset / name for name in data.class_names]
     return [str(link) for folder in folders for link in sorted(folder.iterdir())]
-
-
-def _build_reader(image_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A function from paths to images, which it reads as `image_dataset_from_directory` does."""
-
-    def read(link: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_image(tf.io.read_file(link), channels=3, expand_animations=False)
-        return tf.image.resize(image, (image_size, image_size))
-
-    return tf.function(
-        lambda links: tf.map_fn(read, links, fn_output_signature=tf.float32),
-        input_signature=[tf.TensorSpec((None,), tf.string)],
-    )
-
-
-def _repeatable(augmentation: keras.Layer, seed: int) -> Callable[[tf.Tensor, int, int], tf.Tensor]:
-    """The augmentation, drawing the same for the same block and view whenever it is asked."""
-    states = [v for v in augmentation.variables if "seed" in v.name]
-    run = tf.function(lambda images: augmentation(images, training=True))
-    lock = threading.Lock()
-
-    def change(images: tf.Tensor, block: int, view: int) -> tf.Tensor:
-        drawn = np.random.default_rng((seed, block, view)).integers(2**32, size=(len(states), 2))
-        with lock:  # There is one state, and a thread must find its own in it.
-            for state, value in zip(states, drawn, strict=True):
-                state.assign(value.astype(np.uint32))
-            return run(images)
-
-    return change
 
 
 class _Store:

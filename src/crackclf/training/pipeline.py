@@ -18,6 +18,7 @@ from crackclf.models.card import Card
 from crackclf.models.classifier import build_model
 from crackclf.models.saving import Classifier, check_new_folder, save_model
 from crackclf.training.callbacks import build_callbacks
+from crackclf.training.feature_cache import cache_features as fill_cache
 from crackclf.training.feature_cache import check_views
 from crackclf.training.fit import predict_features, train
 from crackclf.training.logs import BEST_KERAS, BEST_TORCH, Run
@@ -42,6 +43,7 @@ def train_folder(
     skip_unreadable: bool = False,
     cache_features: bool = True,
     views: int = 0,
+    cluster: str | None = None,
     log_dir: str | os.PathLike = "logs",
 ) -> tuple[Path, Classifier, Report]:
     """Loads, trains, evaluates on the test set and saves, as the notebook does step by step.
@@ -66,6 +68,9 @@ def train_folder(
         skip_unreadable: see `load_datasets`.
         cache_features: see `train`.
         views: see `train`.
+        cluster: address of a Ray cluster that computes the features to be cached, HOST:PORT, or
+            "local" for one of this machine's cores. All its machines must see the data folder at
+            the same place. The trained model is the same.
         log_dir: the folder that holds a folder for each run.
 
     Returns:
@@ -93,7 +98,13 @@ def train_folder(
     out = _next_free(Path(log_dir), arguments) if out is None else check_new_folder(out)
     if epochs < 1:
         raise UserError(f"epochs must be at least 1. Received: {epochs}.")
-    check_views(views, cache_features and backbone != RESNET18)
+    cached = cache_features and backbone != RESNET18
+    check_views(views, cached)
+    if cluster is not None and not cached:
+        raise UserError(
+            "on a cluster, features are computed and cached; the head is then trained here. Leave "
+            "out --engine ray for a training without such a cache."
+        )
     logs = Path(log_dir) / out.name
     run = Run(logs, arguments)
     if run.check(f"Choose another --out than {out}, or move that folder away."):
@@ -123,6 +134,8 @@ def train_folder(
                 best: Any = keras.saving.load_model(logs / BEST_KERAS, compile=False)
                 model.set_weights(best.get_weights())
             else:
+                if cluster is not None:
+                    fill_cache(model, data, views, seed, cluster=cluster)
                 train(model, data, build_callbacks(logs), epochs, cache_features, views, seed)
             probabilities = (
                 predict_features(model, data) if cache_features else model.predict(data.test)
