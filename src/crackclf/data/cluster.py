@@ -76,7 +76,8 @@ class _Worker:
     def __call__(self, block: pyarrow.Table) -> Iterator[pyarrow.Table]:
         worker = ray.get_runtime_context().get_actor_id()
         # Ray starts a worker that dies over a block anew, and would for ever.
-        if ray.get(self._tally.begin.remote(worker)) > _TRIES:
+        begun: Any = ray.get(self._tally.begin.remote(worker))
+        if begun > _TRIES:
             raise UserError(
                 f"{_TRIES} workers died over the same block, which begins with "
                 f"{block[0][0].as_py()}. Is there too little memory?"
