@@ -4,22 +4,24 @@
     python benchmarks/export_speed.py saved_models/metu data/metu
 
 Every format is written as `crackclf export` writes it, in float32 and where there is one in 8 bits
-(by 300 other images than those), and run by its own runtime on all cores. Speed: 256
-of the test images in batches of 32, all formats one after the other and that several times, after a
-batch to warm up; an image is uint8 of the size it has on the disk for the exported files, which
-resize it, and resized beforehand for Keras. Times faster is the median of the ratios to
-`keras.predict` in the same round, with the lowest and the highest.
+(by 300 other images than those), and run by its own runtime on all cores. OpenVINO runs its float32
+file once more in bfloat16, which is what it takes by itself on processors that can. Speed: 256 of
+the test images, uint8 and of the size they have on the disk, in batches of 32 but for those that
+divide what they are given, all formats one after the other and that several times, after a
+round to warm up. Times faster is the median of the ratios to `keras.predict` in the same round,
+with the lowest and the highest.
 """
 
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import keras
 import numpy as np
+import tensorflow as tf
 import typer
 from scipy.stats import binomtest
 
@@ -27,8 +29,7 @@ from crackclf.data.images import read_image
 from crackclf.errors import UserError
 from crackclf.inference.evaluation import choose_for_export, read_labelled, read_split
 from crackclf.inference.export import Export, export_model
-from crackclf.inference.formats import FORMATS
-from crackclf.inference.predict import resize
+from crackclf.inference.formats import FORMATS, load_openvino
 from crackclf.models.saving import Classifier, load_model, model_folder
 
 IMAGES, BATCH = 256, 32
@@ -54,54 +55,93 @@ def main(
     images, cracked = read_labelled(classifier, data)
     tested, chosen = choose_for_export(images, read_split(model_folder(model)), 300)
     files, calibration = [images[i].path for i in tested], [images[i].path for i in chosen]
-    pixels = np.stack([read_image(file) for file in files[:: len(files) // IMAGES][:IMAGES]])
-    size = classifier.card.image_size
-    resized = np.stack([np.asarray(resize(image, size)) for image in pixels])
+    pixels = read(files[:: len(files) // IMAGES][:IMAGES])
+    side = classifier.card.image_size
     net = classifier.model
     assert isinstance(net, keras.Model)
-    keras_file = model_folder(model) / "model.keras"
+
+    def resized() -> np.ndarray:
+        return np.asarray(tf.image.resize(pixels, (side, side)))
+
     runs: dict[str, Callable[[], object]] = {
-        "keras.predict": lambda: net.predict(resized, batch_size=BATCH, verbose=0),
-        "crackclf predict": lambda: batched(classifier.fast, resized),
+        "keras.predict": lambda: net.predict(resized(), batch_size=BATCH, verbose=0),
+        "crackclf predict": lambda: classifier.fast(resized()),
     }
-    found: dict[str, Export | None] = dict.fromkeys(runs)
+    exports: dict[str, Export] = {}
     with tempfile.TemporaryDirectory() as folder:
         for format, bits in [(format, bits) for format in FORMATS for bits in ("", " int8")]:
             name, file = format + bits, Path(folder) / f"{format}{bits}{FORMATS[format].suffix}"
             by = calibration if bits else []
             try:
-                found[name] = export_model(classifier, file, format, files, cracked[tested], by)
+                exports[name] = export_model(classifier, file, format, files, cracked[tested], by)
             except UserError as error:
                 print(f"{name}: {error}")
                 continue
             run = FORMATS[format].load(file).run
-            runs[name] = lambda run=run: batched(run, pixels)
+            size = IMAGES if format == "openvino" else BATCH
+            runs[name] = lambda run=run, size=size: batched(run, pixels, size)
+            if name == "openvino":
+                run = load_openvino(file, "bf16").run
+                runs["openvino bf16"] = lambda run=run: run(pixels)
+                exports["openvino bf16"] = ask(
+                    run, exports[name], classifier, files, cracked[tested]
+                )
         seconds = time_rounds(runs, rounds)
     print("| format | MB | images/s | times faster | accuracy | max difference |")
     print("|---|---|---|---|---|---|")
-    for name, export in found.items():
+    for name in runs:
         speed = IMAGES / statistics.median(seconds[name])
         ratio = [a / b for a, b in zip(seconds["keras.predict"], seconds[name], strict=True)]
         times = f"{statistics.median(ratio):.1f} ({min(ratio):.1f} to {max(ratio):.1f})"
-        if export is None:
-            size_mb = keras_file.stat().st_size / 1e6 if name == "keras.predict" else None
-            print(f"| {name} | {size_mb and f'{size_mb:.2f}'} | {speed:.0f} | {times} | | |")
-            continue
-        assert export.accuracy
-        right = export.accuracy[1]
-        interval = binomtest(round(right * export.images), export.images).proportion_ci(
-            method="wilson"
-        )
-        print(
-            f"| {name} | {export.size / 1e6:.2f} | {speed:.0f} | {times} | {right:.4f} "
-            f"({interval.low:.4f} to {interval.high:.4f}) | {export.max_difference:.2g} |"
-        )
-    print(f"\n{len(files)} test images; Keras' accuracy {export.accuracy[0]:.4f}")
+        export = exports.get(name)
+        found = f"{export.size / 1e6:.2f}" if export else ""
+        right, difference = "", ""
+        if export and export.accuracy:
+            right = interval(export.accuracy[1], export.images)
+            difference = f"{export.max_difference:.2g}"
+        print(f"| {name} | {found} | {speed:.0f} | {times} | {right} | {difference} |")
+    before = exports["onnx"].accuracy
+    assert before
+    keras_mb = (model_folder(model) / "model.keras").stat().st_size / 1e6
+    print(f"\n{len(files)} test images; Keras {keras_mb:.2f} MB, {interval(before[0], len(files))}")
 
 
-def batched(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> list[np.ndarray]:
-    """Answers in batches of 32."""
-    return [run(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
+def interval(right: float, n: int) -> str:
+    """An accuracy with Wilson's interval."""
+    low, high = binomtest(round(right * n), n).proportion_ci(method="wilson")
+    return f"{right:.4f} ({low:.4f} to {high:.4f})"
+
+
+def read(files: Sequence[Path]) -> np.ndarray:
+    """Images of one size, as one array."""
+    return np.stack([read_image(file) for file in files])
+
+
+def ask(
+    run: Callable[[np.ndarray], np.ndarray],
+    export: Export,
+    classifier: Remembering,
+    files: Sequence[Path],
+    cracked: np.ndarray,
+) -> Export:
+    """What is to be said of the same file when run otherwise."""
+    card = classifier.card
+    at = card.class_names.index(card.positive_class)
+    found, expected = run(read(files))[:, at], np.concatenate([*vars(classifier)["known"].values()])
+    difference = float(np.abs(found - expected[:, at]).max())
+    right = float(np.mean((found >= card.threshold) == cracked))
+    same = float(np.mean((found >= card.threshold) == (expected[:, at] >= card.threshold)))
+    assert export.accuracy
+    return Export(
+        export.path, export.size, len(files), difference, same, (export.accuracy[0], right)
+    )
+
+
+def batched(
+    run: Callable[[np.ndarray], np.ndarray], images: np.ndarray, size: int
+) -> list[np.ndarray]:
+    """Answers in batches."""
+    return [run(images[i : i + size]) for i in range(0, len(images), size)]
 
 
 def time_rounds(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
