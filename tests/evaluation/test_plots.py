@@ -33,6 +33,12 @@ def test_misclassified_images_are_titled_with_what_they_are_and_were_called(repo
     assert titles[:2] == ["is Negative\nsaid Positive (0.80)", "is Positive\nsaid Negative (0.40)"]
 
 
+def test_a_files_name_is_no_formula():
+    figure = plots.plot_images([np.zeros((2, 2, 3))], ["$\\frac$.jpg"])
+    figure.canvas.draw()
+    assert figure.axes[0].get_title() == "$\\frac$.jpg"
+
+
 def test_no_misclassified_image_is_said_in_words():
     figure = plots.plot_misclassified([])
     assert figure.axes[0].texts[0].get_text() == "no image is misclassified"

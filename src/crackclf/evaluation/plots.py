@@ -45,7 +45,9 @@ def plot_images(
         axis.set_axis_off()
     for i, (axis, image, title) in enumerate(zip(axes.flat, images, titles, strict=False)):
         axis.imshow(np.clip(np.asarray(image), 0, 255).astype(np.uint8))
-        axis.set_title(title, fontsize=8, color=colors[i] if colors else "black")
+        color = colors[i] if colors else "black"
+        # A title may be a file's name, in which $ is no formula.
+        axis.set_title(title, fontsize=8, color=color, parse_math=False)
     return figure
 
 
