@@ -15,7 +15,7 @@ with the lowest and the highest.
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +28,7 @@ from scipy.stats import binomtest
 from crackclf.data.images import read_image
 from crackclf.errors import UserError
 from crackclf.inference.evaluation import choose_for_export, read_labelled, read_split
-from crackclf.inference.export import Export, export_model
+from crackclf.inference.export import Export, compare, export_model
 from crackclf.inference.formats import FORMATS, load_openvino
 from crackclf.models.saving import Classifier, load_model, model_folder
 
@@ -55,7 +55,7 @@ def main(
     images, cracked = read_labelled(classifier, data)
     tested, chosen = choose_for_export(images, read_split(model_folder(model)), 300)
     files, calibration = [images[i].path for i in tested], [images[i].path for i in chosen]
-    pixels = read(files[:: len(files) // IMAGES][:IMAGES])
+    pixels = np.stack([read_image(file) for file in files[:: len(files) // IMAGES][:IMAGES]])
     side = classifier.card.image_size
     net = classifier.model
     assert isinstance(net, keras.Model)
@@ -81,10 +81,11 @@ def main(
             size = IMAGES if format == "openvino" else BATCH
             runs[name] = lambda run=run, size=size: batched(run, pixels, size)
             if name == "openvino":
-                run = load_openvino(file, "bf16").run
-                runs["openvino bf16"] = lambda run=run: run(pixels)
-                exports["openvino bf16"] = ask(
-                    run, exports[name], classifier, files, cracked[tested]
+                loaded = load_openvino(file, "bf16")
+                runs["openvino bf16"] = lambda run=loaded.run: run(pixels)
+                size = exports[name].size
+                exports["openvino bf16"] = compare(
+                    loaded, classifier, file, size, files, cracked[tested]
                 )
         seconds = time_rounds(runs, rounds)
     print("| format | MB | images/s | times faster | accuracy | max difference |")
@@ -110,31 +111,6 @@ def interval(right: float, n: int) -> str:
     """An accuracy with Wilson's interval."""
     low, high = binomtest(round(right * n), n).proportion_ci(method="wilson")
     return f"{right:.4f} ({low:.4f} to {high:.4f})"
-
-
-def read(files: Sequence[Path]) -> np.ndarray:
-    """Images of one size, as one array."""
-    return np.stack([read_image(file) for file in files])
-
-
-def ask(
-    run: Callable[[np.ndarray], np.ndarray],
-    export: Export,
-    classifier: Remembering,
-    files: Sequence[Path],
-    cracked: np.ndarray,
-) -> Export:
-    """What is to be said of the same file when run otherwise."""
-    card = classifier.card
-    at = card.class_names.index(card.positive_class)
-    found, expected = run(read(files))[:, at], np.concatenate([*vars(classifier)["known"].values()])
-    difference = float(np.abs(found - expected[:, at]).max())
-    right = float(np.mean((found >= card.threshold) == cracked))
-    same = float(np.mean((found >= card.threshold) == (expected[:, at] >= card.threshold)))
-    assert export.accuracy
-    return Export(
-        export.path, export.size, len(files), difference, same, (export.accuracy[0], right)
-    )
 
 
 def batched(

@@ -111,9 +111,8 @@ def export_model(
         exported = FORMATS[format].load(file)
         if exported.about != about:
             raise UserError(f"{path}: what travels with the model could not be read back.")
-        found, expected = _ask_both(exported, classifier, images)
         size = sum(part.stat().st_size for part in building.rglob("*"))
-        result = _compare(path, size, found, expected, cracked, classifier.card.threshold)
+        result = compare(exported, classifier, path, size, images, cracked)
         _check(result, bool(calibration))
         # The weights first: a file that is there is whole.
         for part in sorted(building.iterdir(), key=lambda part: part == file):
@@ -186,10 +185,27 @@ def _describe(classifier: Classifier) -> dict[str, Any]:
     }
 
 
-def _ask_both(
-    exported: Exported, classifier: Classifier, images: Sequence[str | os.PathLike]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of a crack by the file and by Keras."""
+def compare(
+    exported: Exported,
+    classifier: Classifier,
+    path: Path,
+    size: int,
+    images: Sequence[str | os.PathLike],
+    cracked: Sequence[bool] | np.ndarray | None = None,
+) -> Export:
+    """Asks an exported model and Keras about the same images.
+
+    Args:
+        exported: the model, as its own runtime has loaded it.
+        classifier: the same in Keras.
+        path: see `Export`.
+        size: likewise.
+        images: see `export_model`.
+        cracked: likewise.
+
+    Returns:
+        An `Export`.
+    """
     card = classifier.card
     found, expected = [], []
     with tqdm(total=len(images), desc="Checking", unit=" images") as bar:
@@ -203,18 +219,8 @@ def _ask_both(
             expected += list(classifier.probabilities(np.stack(resized)))
             bar.update(len(pixels))
     at = card.class_names.index(card.positive_class)
-    return np.array(found)[:, at], np.array(expected)[:, at]
-
-
-def _compare(
-    path: Path,
-    size: int,
-    found: np.ndarray,
-    expected: np.ndarray,
-    cracked: Sequence[bool] | np.ndarray | None,
-    threshold: float,
-) -> Export:
-    said, wanted = found >= threshold, expected >= threshold
+    found, expected = np.array(found)[:, at], np.array(expected)[:, at]
+    said, wanted = found >= card.threshold, expected >= card.threshold
     accuracy = None
     if cracked is not None:
         accuracy = (float(np.mean(wanted == cracked)), float(np.mean(said == cracked)))

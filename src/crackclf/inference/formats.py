@@ -1,7 +1,6 @@
 """The formats that a model is exported to: how each is written, read and run."""
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from operator import itemgetter
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import tensorflow as tf
 
+from crackclf.data.cores import cores
 from crackclf.errors import UserError
 from crackclf.models.graphs import freeze, import_openvino, to_litert, to_openvino
 
@@ -124,11 +124,11 @@ def load_openvino(path: Path, precision: str = "f32") -> Exported:
     core = openvino.Core()
     model = core.read_model(path)
     about = json.loads(model.get_rt_info([_KEY]).value)
-    cores = os.cpu_count() or 1
+    threads = cores()
     # Each core with images of its own is fastest.
-    settings = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": cores}
-    compiled = core.compile_model(model, "CPU", settings | {"INFERENCE_NUM_THREADS": cores})
-    queue = openvino.AsyncInferQueue(compiled, cores)
+    settings = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": threads}
+    compiled = core.compile_model(model, "CPU", settings | {"INFERENCE_NUM_THREADS": threads})
+    queue = openvino.AsyncInferQueue(compiled, threads)
     answers: list[Any] = []
     queue.set_callback(
         lambda request, at: answers.append((at, request.get_output_tensor().data.copy()))
@@ -161,7 +161,7 @@ def _load_litert(path: Path) -> Exported:
 
     with zipfile.ZipFile(path) as file:
         about = json.loads(file.read(_INSIDE))
-    interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+    interpreter = Interpreter(str(path), num_threads=cores())
     (image,), (probabilities,) = interpreter.get_input_details(), interpreter.get_output_details()
     ready: tuple[int, ...] = ()
 
