@@ -1,18 +1,18 @@
-"""What a Ray cluster of one and of two workers makes of a folder, on this machine, in one run.
+"""Ray clusters of one and of two workers on this machine, and the same work without Ray.
 
     pip install -e ".[ray,dev]"
     python benchmarks/cluster.py data/metu
 
-The folder has one sub-folder of images per class. In turn, each after the other:
+The folder has one sub-folder of images per class. Measured one after another:
 
 - `predict` in this process, on all cores;
-- `map_images` with one worker and with two, each worker keeping to one core: all seconds, with
-  Ray's start and the loading of model and libraries in each worker, and images a second over the
-  second half of the images, when both are at work;
-- the same with two workers, one of which is killed (SIGKILL) once a quarter of the rows is there:
-  rows in, rows out, different images among these;
-- training: what checks and splits the folder, the feature pass by two workers and by this
-  process, and ten epochs of the head.
+- `map_images` with one worker and with two, each on one core: all seconds, with the start of Ray
+  and of each worker, and images a second over the second half of the images, when all workers are
+  busy;
+- the same with two workers, one of which is killed (SIGKILL) after a quarter of the rows: rows in,
+  rows out, different images among these;
+- training: checking and splitting the folder, the feature pass by two workers and by this process,
+  and ten epochs of the head.
 """
 
 import os
@@ -29,16 +29,20 @@ import psutil
 import pyarrow.parquet
 import typer
 
-from crackclf.data.cluster import connected
-from crackclf.data.datasets import load_datasets
-from crackclf.inference import cluster
-from crackclf.inference.predict import find_images, predict
-from crackclf.inference.predictor import Predictor
-from crackclf.models.classifier import build_model
-from crackclf.models.saving import load_model
-from crackclf.training.callbacks import build_callbacks
-from crackclf.training.feature_cache import cache_features
-from crackclf.training.fit import train
+from crackclf import (
+    build_callbacks,
+    build_model,
+    find_images,
+    load_datasets,
+    load_model,
+    predict,
+    train,
+)
+from crackclf.features.cache import cache_features
+from crackclf.ray import Predictor
+from crackclf.ray import answers as cluster
+from crackclf.ray.cluster import connected
+from crackclf.ray.features import compute_on_cluster
 
 
 def main(
@@ -47,7 +51,7 @@ def main(
     """Prints the table of docs/cluster.md."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # A copy, in which nobody has cached anything.
+        # A copy, in which nothing is cached.
         images = shutil.copytree(data, folder / "images", ignore=shutil.ignore_patterns(".*"))
         n = len(find_images([images]))
         print(f"{n:,} images, {os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}")
@@ -105,7 +109,7 @@ def train_on_cluster(images: Path, folder: Path) -> None:
     keras.utils.set_random_seed(0)
     model = build_model()
     with connected(cpus=2):
-        seconds, _ = timed(lambda: cache_features(model, data, cluster="local"))
+        seconds, _ = timed(lambda: cache_features(model, data, mapper=compute_on_cluster))
     tell("feature pass, 2 workers", seconds, n)
     shutil.rmtree(data.split.parents[1] / "features")
     seconds, _ = timed(lambda: cache_features(model, data))

@@ -1,15 +1,15 @@
-"""What exports are worth: every format against `keras.predict`, on the images it was tested on.
+"""Speed and accuracy of every export format against `keras.predict`, on the model's test images.
 
     python benchmarks/export_speed.py shipped data/metu
     python benchmarks/export_speed.py saved_models/metu data/metu
 
-Every format is written as `crackclf export` writes it, in float32 and where there is one in 8 bits
-(by 300 other images than those), and run by its own runtime on all cores. OpenVINO runs its float32
-file once more in bfloat16, which is what it takes by itself on processors that can. Speed: 256 of
-the test images, uint8 and of the size they have on the disk, in batches of 32 but for those that
-divide what they are given, all formats one after the other and that several times, after a
-round to warm up. Times faster is the median of the ratios to `keras.predict` in the same round,
-with the lowest and the highest.
+Every format is written as `crackclf export` writes it, in float32 and, if there is one, in 8 bits
+(by 300 other images), and run by its own runtime on all cores. OpenVINO also runs its float32 file
+in bfloat16, which it takes by itself on processors that can. Speed is measured on 256 of the test
+images, uint8 and of their own size, in batches of 32 for runtimes that do not divide them by
+themselves. Each round times all formats one after another; the first one warms up. Times faster is
+the median of the ratios to `keras.predict` in the same round, with the lowest and the highest.
+`keras.predict` gets the four mirrored views of each image when the model looks at these.
 """
 
 import statistics
@@ -19,53 +19,44 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import keras
 import numpy as np
 import tensorflow as tf
 import typer
 from scipy.stats import binomtest
 
-from crackclf.data.images import read_image
 from crackclf.errors import UserError
-from crackclf.inference.evaluation import choose_for_export, read_labelled, read_split
-from crackclf.inference.export import Export, compare, export_model
-from crackclf.inference.formats import FORMATS, load_openvino
-from crackclf.models.saving import Classifier, load_model, model_folder
+from crackclf.export.choose import choose_images
+from crackclf.export.export import Export, export_model, measure
+from crackclf.export.formats import FORMATS, load_openvino
+from crackclf.images.decode import read_image
+from crackclf.prediction.classifier import load_model
+from crackclf.prediction.evaluate import read_labelled, read_split
+from crackclf.prediction.predict import predict
+from crackclf.saved.store import load_keras_model, model_folder
 
 IMAGES, BATCH = 256, 32
-
-
-class Remembering(Classifier):
-    """Keras need not be asked of the same images for each format."""
-
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """See `Classifier`."""
-        known = vars(self).setdefault("known", {})
-        key = images.tobytes()[::999]
-        if key not in known:
-            known[key] = super().probabilities(images)
-        return known[key]
 
 
 def main(
     model: str, data: Path, rounds: Annotated[int, typer.Option(help="Of timing.")] = 7
 ) -> None:
     """Prints a table of formats."""
-    classifier = Remembering(**vars(load_model(model)))
-    images, cracked = read_labelled(classifier, data)
-    tested, chosen = choose_for_export(images, read_split(model_folder(model)), 300)
+    classifier, net = load_model(model), load_keras_model(model)
+    card = classifier.card
+    images, cracked = read_labelled(card, data, None)
+    tested, chosen = choose_images(images, read_split(model_folder(model)), 300)
     files, calibration = [images[i].path for i in tested], [images[i].path for i in chosen]
     pixels = np.stack([read_image(file) for file in files[:: len(files) // IMAGES][:IMAGES]])
-    side = classifier.card.image_size
-    net = classifier.model
-    assert isinstance(net, keras.Model)
 
-    def resized() -> np.ndarray:
-        return np.asarray(tf.image.resize(pixels, (side, side)))
+    def ask_keras() -> np.ndarray:
+        x = np.asarray(tf.image.resize(pixels, (card.image_size, card.image_size)))
+        if card.mirrored:
+            x = np.concatenate([x, x[:, ::-1], x[:, :, ::-1], x.transpose(0, 2, 1, 3)])
+        return net.predict(x, batch_size=BATCH, verbose=0)
 
     runs: dict[str, Callable[[], object]] = {
-        "keras.predict": lambda: net.predict(resized(), batch_size=BATCH, verbose=0),
-        "crackclf predict": lambda: classifier.fast(resized()),
+        "keras.predict": ask_keras,
+        "crackclf predict": lambda: predict(pixels, classifier),
     }
     exports: dict[str, Export] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +64,7 @@ def main(
             name, file = format + bits, Path(folder) / f"{format}{bits}{FORMATS[format].suffix}"
             by = calibration if bits else []
             try:
-                exports[name] = export_model(classifier, file, format, files, cracked[tested], by)
+                exports[name] = export_model(model, file, format, files, cracked[tested], by)
             except UserError as error:
                 print(f"{name}: {error}")
                 continue
@@ -84,7 +75,7 @@ def main(
                 loaded = load_openvino(file, "bf16")
                 runs["openvino bf16"] = lambda run=loaded.run: run(pixels)
                 size = exports[name].size
-                exports["openvino bf16"] = compare(
+                exports["openvino bf16"] = measure(
                     loaded, classifier, file, size, files, cracked[tested]
                 )
         seconds = time_rounds(runs, rounds)

@@ -23,8 +23,8 @@ import numpy as np
 import typer
 
 import crackclf
+from crackclf import predict_features
 from crackclf.evaluation.intervals import group_intervals
-from crackclf.training.fit import predict_features
 
 
 def main(
@@ -66,7 +66,7 @@ def main(
 def measure(row, seed, model, data, group_by, start) -> dict:
     said = predict_features(model, data)
     seconds = time.perf_counter() - start
-    report = crackclf.evaluate(data.labels["test"], said, data.class_names)
+    report = crackclf.compute_report(data.labels["test"], said, data.class_names)
     positive = data.class_names.index(report.positive_class)
     photos = [re.search(group_by, path.name)[1] for path in data.files["test"]]
     return {

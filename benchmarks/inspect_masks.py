@@ -20,9 +20,11 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 from tqdm import tqdm
 
-from crackclf.data.images import read_image
-from crackclf.inference.inspection import inspect_photo
-from crackclf.models.saving import Classifier, load_model, model_folder
+from crackclf.images.decode import read_image
+from crackclf.images.resize import resize
+from crackclf.inspection.photo import inspect_photo
+from crackclf.prediction.classifier import Classifier, load_model
+from crackclf.saved.store import model_folder
 
 SIDES = (224, 112, 56)
 LEAST_CRACK = 0.003
@@ -66,7 +68,6 @@ def measure(path: Path, mask_path: Path, classifier: Classifier) -> list[dict[st
     log_odds = np.log(found.probability) - np.log1p(-found.probability)
     fine = Image.fromarray(log_odds).resize(mask.shape[::-1], Image.Resampling.BILINEAR)
     log_odds, card = np.asarray(fine), classifier.card
-    positive = card.class_names.index(card.positive_class)
     results = []
     for side in SIDES:
         corners = [
@@ -77,15 +78,12 @@ def measure(path: Path, mask_path: Path, classifier: Classifier) -> list[dict[st
         squares = [np.s_[top : top + side, left : left + side] for top, left in corners]
         share = np.array([mask[square].mean() for square in squares])
         kept = (share == 0) | (share >= LEAST_CRACK)
-        size = (card.image_size, card.image_size)
-        alone = np.stack(
-            [Image.fromarray(photo[s]).resize(size, Image.Resampling.BILINEAR) for s in squares]
-        )
+        alone = np.stack([resize(photo[s], card.image_size, card.image_size) for s in squares])
         results.append(
             {
                 "cracked": share[kept] > 0,
                 "map": np.array([log_odds[s].mean() for s in squares])[kept],
-                "square": classifier.probabilities(alone)[kept, positive],
+                "square": classifier.probabilities(alone)[kept, card.positive_index],
             }
         )
     return results

@@ -15,8 +15,9 @@ import typer
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from crackclf.inference.inspection import inspect_photo
-from crackclf.models.saving import load_model, model_folder
+from crackclf.inspection.photo import inspect_photo
+from crackclf.prediction.classifier import load_model
+from crackclf.saved.store import model_folder
 
 
 def main(

@@ -23,33 +23,36 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import keras
 import numpy as np
-import tensorflow as tf
 import typer
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from crackclf.data.images import read_photo
-from crackclf.data.sample import make_photo
-from crackclf.inference.inspection import inspect_photo
-from crackclf.models.saving import Classifier, load_model
-from crackclf.training.comparison import peak_mb
+from crackclf.images.decode import read_photo
+from crackclf.images.resize import resize
+from crackclf.inspection.photo import inspect_photo
+from crackclf.prediction.classifier import Classifier, load_model
+from crackclf.sample.make import make_photo
+from crackclf.saved.card import to_logits
+from crackclf.saved.store import load_keras_model
 
 RUNS = 5
+# `getrusage` would count what the process that starts this one has taken.
+PEAK = """
+import sys
+from crackclf import inspect_photo
+inspect_photo(sys.argv[1])
+lines = open("/proc/self/status").read().splitlines()
+print(next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")))
+"""
 
 
 def main(
     photo: Annotated[Path | None, typer.Option(help="A photo; drawn when absent.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder with images/ and masks/.")] = None,
-    memory_of: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Prints seconds, their ratio, agreement and memory."""
     classifier = load_model()
-    if memory_of is not None:
-        inspect_photo(memory_of, classifier)
-        print(round(peak_mb() or 0))
-        return
     with tempfile.TemporaryDirectory() as folder:
         if photo is None:
             photo = Path(folder) / "drawn.jpg"
@@ -60,9 +63,9 @@ def main(
             judge(masks, classifier)
         large = Path(folder) / "large.jpg"
         read_photo(photo)[0].resize((8660, 5774)).save(large, quality=90)
-        command = [sys.executable, __file__, "--memory-of", str(large)]
+        command = [sys.executable, "-c", PEAK, str(large)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-    print(f"50 megapixels (8660 x 5774): peak {int(done.stdout.splitlines()[-1]):,} MiB")
+    print(f"50 megapixels (8660 x 5774): peak {int(done.stdout):,} MiB")
 
 
 def compare(photo: Path, classifier: Classifier) -> None:
@@ -106,24 +109,20 @@ def ask_tiles(
     pixels: np.ndarray, classifier: Classifier
 ) -> tuple[list[tuple[int, int]], np.ndarray, float]:
     """Upper left corners of the tiles, their log-odds, and the seconds it took."""
-    card, model = classifier.card, classifier.model
-    assert isinstance(model, keras.Model)
-    side, at = card.patch_size, card.class_names.index(card.positive_class)
-    size = (card.image_size, card.image_size)
-    model.predict(np.zeros((32, *size, 3), np.float32), verbose="0")
+    card, model = classifier.card, load_keras_model()
+    side, size = card.patch_size, card.image_size
+    model.predict(np.zeros((32, size, size, 3), np.float32), verbose="0")
     start = time.perf_counter()
     edges = [
         sorted({*range(0, length - side, side // 2), length - side}) for length in pixels.shape[:2]
     ]
     corners = [(top, left) for top in edges[0] for left in edges[1]]
     tiles = [
-        tf.image.resize(pixels[top : top + side, left : left + side], size).numpy()
-        for top, left in corners
+        resize(pixels[top : top + side, left : left + side], size, size) for top, left in corners
     ]
     said = model.predict(np.stack(tiles), batch_size=32, verbose="0")
     seconds = time.perf_counter() - start
-    odds = np.log(np.clip(said[:, at], 1e-7, 1)) - np.log(np.clip(said[:, 1 - at], 1e-7, 1))
-    return corners, odds / card.temperature, seconds
+    return corners, card.log_odds(to_logits(said)) / card.temperature, seconds
 
 
 def inside(

@@ -1,59 +1,101 @@
-"""How long the first answer takes: `crackclf predict` on one image against bare TensorFlow.
+"""How long a first answer takes: the command line against ten lines that use LiteRT directly.
 
-    python benchmarks/start.py
+    python benchmarks/start.py [--before PYTHON]
 
-Each line is a fresh process, five times over; the ratio is against `import tensorflow, keras`,
-which nobody who predicts with Keras can avoid.
+Every line is a fresh process, nine times over, the commands taking turns. The ratio is against the
+ten lines, which answer for the same patch with the same model: pixels decoded by Pillow, resized as
+in training, mirrored as the card says. `--before` names the Python of an environment with an
+earlier crackclf, to be measured in the same run.
 """
 
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
-from crackclf.data.sample import write_sample
-from crackclf.models.saving import SHIPPED
+import numpy as np
+import typer
+from PIL import Image
 
-LOAD = (
-    "import time, crackclf; from crackclf.models.saving import load_model; t = time.perf_counter();"
-    "load_model(); print(time.perf_counter() - t)"
-)
+from crackclf.sample.write import make_photo, write_sample
+from crackclf.saved.store import SHIPPED
+
+ROUNDS = 9
+TEN_LINES = """
+import sys
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
+image = Image.open(sys.argv[2]).resize((192, 192), Image.Resampling.BILINEAR)
+x = np.asarray(image, np.float32)
+views = np.stack([x, x[::-1], x[:, ::-1], x.transpose(1, 0, 2)])
+model = Interpreter(sys.argv[1])
+model.resize_tensor_input(model.get_input_details()[0]["index"], views.shape)
+model.allocate_tensors()
+model.set_tensor(model.get_input_details()[0]["index"], views)
+model.invoke()
+logits = model.get_tensor(model.get_output_details()[0]["index"]).mean(axis=(1, 2))
+odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+p = (odds / odds.sum(axis=1, keepdims=True)).mean(axis=0) ** (1 / 0.6907698122215576)
+print(f"{p[0] / p.sum():.4f}")
+"""
 
 
-def main() -> None:
-    """Prints file size, load time and start times."""
-    with tempfile.TemporaryDirectory() as folder:
-        image = next((write_sample(Path(folder) / "s", 4, 0) / "Positive").iterdir())
+def main(
+    before: Annotated[
+        Path | None, typer.Option(help="Python of an environment with an earlier crackclf.")
+    ] = None,
+) -> None:
+    """Prints median, lowest and highest wall time, peak memory, and the ratio to the ten lines."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        patch = next((write_sample(folder / "s", 4, 0) / "Positive").iterdir())
+        photo, _ = make_photo(np.random.default_rng(0), True, (3000, 4000))
+        Image.fromarray(photo).save(folder / "photo.jpg", quality=90)
+        cli, graph = [sys.executable, "-m", "crackclf.cli"], SHIPPED / "model.tflite"
         commands = {
-            "import tensorflow, keras": ["-c", "import tensorflow, keras"],
-            "crackclf predict IMAGE": ["-m", "crackclf.cli", "predict", str(image)],
+            "ten lines with LiteRT": [sys.executable, "-c", TEN_LINES, graph, patch],
+            "crackclf predict PATCH": [*cli, "predict", patch],
+            "crackclf inspect PHOTO (12 MP)": [*cli, "inspect", folder / "photo.jpg"],
+            "crackclf --help": [*cli, "--help"],
+            "import tensorflow, keras": [sys.executable, "-c", "import tensorflow, keras"],
         }
-        seconds = {name: [] for name in commands}
-        loads = []
-        for _ in range(5):
-            for name, command in commands.items():
-                start = time.perf_counter()
-                run(command)
-                seconds[name].append(time.perf_counter() - start)
-            loads.append(float(run(["-c", LOAD])))
-    size = (SHIPPED / "model.keras").stat().st_size
-    print(f"model.keras: {size / 1e6:.2f} MB; loaded in {statistics.median(loads):.2f} s")
-    bare = statistics.median(seconds["import tensorflow, keras"])
-    print(f"{'':28}  median s  lowest  highest  ratio")
-    for name, times in seconds.items():
-        middle = statistics.median(times)
+        if before is not None:
+            for title in [title for title in commands if title.startswith("crackclf")]:
+                commands[f"before: {title}"] = [before, *commands[title][1:]]
+        measured: dict[str, list[tuple[float, float]]] = {title: [] for title in commands}
+        for round_number in range(ROUNDS):
+            for number, (title, command) in enumerate(commands.items()):
+                if "inspect" in title:
+                    command = [*command, "--out", folder / f"out-{number}-{round_number}"]
+                measured[title].append(run(command, folder))
+    first = statistics.median(seconds for seconds, _ in measured["ten lines with LiteRT"])
+    print("| | median s | lowest | highest | ratio | peak MB |\n|---|---|---|---|---|---|")
+    for title, values in measured.items():
+        seconds = [value for value, _ in values]
+        middle, peak = statistics.median(seconds), max(megabytes for _, megabytes in values)
         print(
-            f"{name:28}  {middle:8.2f}  {min(times):6.2f}  {max(times):7.2f}  {middle / bare:5.2f}"
+            f"| {title} | {middle:.2f} | {min(seconds):.2f} | {max(seconds):.2f} | "
+            f"{middle / first:.2f} | {peak:.0f} |"
         )
 
 
-def run(command: list[str]) -> str:
-    """Runs Python in a fresh process and returns the last line it printed."""
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
-    return (done.stdout.splitlines() or [""])[-1]
+def run(command: list, folder: Path) -> tuple[float, float]:
+    """Wall time in seconds and peak memory in MB of a fresh process."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    if status:
+        raise SystemExit(f"{' '.join(map(str, command))[:200]} ended with status {status}")
+    return seconds, usage.ru_maxrss / 1000  # Linux counts in KiB.
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -88,7 +88,7 @@ def run(name: str, folder: Path, epochs: int, seed: int) -> dict:
     from sklearn.metrics import log_loss
 
     import crackclf
-    from crackclf.training.fit import predict_features
+    from crackclf import predict_features
 
     keras.utils.set_random_seed(seed)
     logs = folder / f"logs {name}"

@@ -1,4 +1,4 @@
-"""The figures of the shipped model as its card shows them."""
+"""The model card of the shipped model."""
 
 import csv
 import io
@@ -9,8 +9,8 @@ from scipy.stats import binomtest
 
 from crackclf.data.datasets import Datasets
 from crackclf.data.splits import SUBSETS
-from crackclf.evaluation.metrics import Report
-from crackclf.models.saving import Classifier
+from crackclf.saved.card import Card
+from measure import Measured
 
 TITLES = {
     "metu": "METU",
@@ -22,15 +22,15 @@ TITLES = {
 }
 
 
-def compare(reports: dict[str, dict[str, tuple[Report, dict]]]) -> str:
-    """The Markdown table of all models on all sets."""
+def render_table(measured: dict[str, Measured]) -> str:
+    """The figures of all models on all sets as a Markdown table."""
     lines = [
         "| images | model | n | accuracy | recall | specificity | balanced accuracy | AUROC |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name in reports["shipped"]:
-        for model in reports:
-            report, intervals = reports[model][name]
+    for name in measured["shipped"]:
+        for model in measured:
+            report, intervals = measured[model][name]
             (hit, missed), (false, right) = report.confusion_matrix
             cells = [TITLES[name], model, str(report.n)]
             cells += [wilson(hit + right, report.n), wilson(hit, hit + missed)]
@@ -48,19 +48,20 @@ def wilson(right: int, n: int) -> str:
     return f"{right / n:.4f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
-def describe(
-    saved: Classifier,
+def render_card(
+    card: Card,
+    parameters: int,
     table: str,
     unseen: str,
-    reports: dict[str, tuple[Report, dict]],
+    measured: Measured,
     sets: dict[str, Datasets],
 ) -> str:
-    """The model card as Markdown, from the template beside this file."""
+    """The model card as Markdown, from the template `model_card.md`."""
     failures = [
         f"- `{wrong.file}`: is {wrong.label}, called {wrong.predicted}, probability of a crack "
         f"{wrong.probability:.3f}"
         for name in ("metu", "sdnet", "uav")
-        for wrong in reports[name][0].misclassified[:8]
+        for wrong in measured[name][0].misclassified[:8]
     ]
     counts = [
         f"| {TITLES[name]} | "
@@ -72,28 +73,27 @@ def describe(
     return string.Template(template).substitute(
         table=table,
         unseen=unseen.strip(),
-        image_size=saved.card.image_size,
+        image_size=card.image_size,
         counts="\n".join(counts),
         failures="\n".join(failures),
-        temperature=f"{saved.card.temperature:.3f}",
-        threshold=f"{saved.card.threshold:.3f}",
-        sha256=saved.card.sha256,
-        versions=", ".join(f"{name} {version}" for name, version in saved.card.versions.items()),
-        parameters=f"{saved.model.count_params():,}",
+        temperature=f"{card.temperature:.3f}",
+        threshold=f"{card.threshold:.3f}",
+        sha256=card.fingerprint,
+        versions=", ".join(f"{name} {version}" for name, version in card.versions.items()),
+        parameters=f"{parameters:,}",
     )
 
 
 def split_table(sets: dict[str, Datasets], leave_out: str) -> str:
-    """Which real image was in which subset, by digest, so that `evaluate` can warn."""
+    """The subset of each real image as CSV, by digest, so that `evaluate` can warn."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["subset", "class", "digest", "file"])
     for name in ("metu", "sdnet", "uav"):
         data = sets[name]
-        for subset in SUBSETS:
-            for label, digest, file in zip(
-                data.labels[subset], data.digests[subset], data.files[subset], strict=True
-            ):
-                used = "test" if name == leave_out else subset
-                writer.writerow([used, data.class_names[label], digest, f"{name}/{file.name}"])
+        for subset, images in data.images.items():
+            used = "test" if name == leave_out else subset
+            for image in images:
+                label, file = data.class_names[image.label], f"{name}/{image.path.name}"
+                writer.writerow([used, label, image.digest, file])
     return text.getvalue()

@@ -66,7 +66,7 @@ def no_length(handler, body, start):
 
 def endless(handler, body, start):
     no_length(handler, body, start)
-    while True:  # until the client hangs up
+    while True:  # Until the client hangs up.
         handler.wfile.write(bytes(1 << 16))
 
 
@@ -90,7 +90,7 @@ def chunked_and_cut(handler, body, start):
 
 
 def hang_up(handler, body, start):
-    """Not even a status line."""
+    """Closes the connection without a status line."""
 
 
 def dribble(handler, body, start):
@@ -122,7 +122,7 @@ class Server:
                 if len(server.behaviours) > 1:
                     server.behaviours.popleft()
                 start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0
-                with contextlib.suppress(OSError):  # The client has heard enough.
+                with contextlib.suppress(OSError):  # The client has hung up.
                     behave(self, server.body, start)
                 self.close_connection = True
 

@@ -7,7 +7,7 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
-from crackclf.data.sample import make_photo
+from crackclf.sample.make import make_photo
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 

@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +8,10 @@ import pytest
 from PIL import Image
 
 from conftest import save_noise
+from crackclf.data import trees
 from crackclf.data.datasets import load_datasets
-from crackclf.data.images import read_image
 from crackclf.errors import UserError
+from crackclf.images.decode import read_image
 
 
 def test_the_three_sets_are_stratified_and_share_nothing(make_folder):
@@ -127,7 +130,8 @@ def test_the_split_table_names_every_file(make_folder):
         ({"validation_split": 0.0}, "above 0"),
         ({"validation_split": 0.6, "test_split": 0.4}, "leave something to train on"),
         ({"test_split": 0.0001}, "too few independent images"),
-        ({"image_size": 0}, "image_size must be at least 1"),
+        ({"image_size": 0}, "image_size must be one number of pixels, at least 1"),
+        ({"image_size": (32, 48)}, "images are square"),
         ({"group_by": "("}, "not a regular expression"),
         ({"group_by": "photo"}, "matches nothing"),
     ],
@@ -143,4 +147,41 @@ def test_a_split_tree_that_someone_changed_is_noticed(make_folder):
     data = load_datasets(folder, image_size=32)
     next((data.split / "train" / "Negative").iterdir()).unlink()
     with pytest.raises(UserError, match=r"delete .* and run again"):
-        load_datasets(folder, image_size=32)
+        _ = load_datasets(folder, image_size=32).train
+
+
+def test_the_counts_are_what_one_sees_of_it(make_folder):
+    data = load_datasets(make_folder({"Negative": 10, "Positive": 20}), image_size=32)
+    assert repr(data) == (
+        "Datasets(train: 6 Negative, 12 Positive; validation: 2 Negative, 4 Positive; "
+        "test: 2 Negative, 4 Positive; images of 32 pixels in batches of 32)"
+    )
+
+
+def test_a_size_of_two_equal_sides_is_understood(make_folder):
+    folder = make_folder({"Negative": 5, "Positive": 5})
+    assert load_datasets(folder, image_size=(32, 32)).image_size == 32
+
+
+def test_nothing_of_tensorflow_is_needed_to_split(make_folder):
+    folder = make_folder({"Negative": 5, "Positive": 5})
+    code = (
+        "import sys; sys.modules.update(tensorflow=None, keras=None); import crackclf; "
+        f"print(crackclf.load_datasets({str(folder)!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.startswith("Datasets(train: 3 Negative"), done.stderr
+
+
+def test_two_equal_splits_laid_out_at_once_are_one(make_folder, monkeypatch):
+    folder = make_folder({"Negative": 5, "Positive": 5})
+    place, others = trees._place, []
+
+    def held_up(*arguments):
+        if not others:
+            others.append("")
+            others[0] = load_datasets(folder, image_size=32)  # Which is faster.
+        place(*arguments)
+
+    monkeypatch.setattr(trees, "_place", held_up)
+    assert load_datasets(folder, image_size=32).split == others[0].split

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import crackclf
 from crackclf.data import fetch
 from crackclf.data.fetch import RemoteFile
 from crackclf.errors import UserError
@@ -29,7 +30,7 @@ from misbehaving import (
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(fetch, "_WAIT", 0)
+    monkeypatch.setattr(fetch, "WAIT", 0)
     with Server(random.Random(0).randbytes(235_520)) as server:
         yield server
 
@@ -39,11 +40,11 @@ def test_a_file_is_fetched_whole(behaviour, server, tmp_path):
     server.does(behaviour)
     fetch.fetch(server.file, tmp_path / "part")
     assert not server.file.mismatch(tmp_path / "part")
-    assert [agent for *_, agent in server.requests] == ["crackclf/0.1.0"]
+    assert [agent for *_, agent in server.requests] == [f"crackclf/{crackclf.__version__}"]
 
 
 @pytest.mark.parametrize("behaviour", [serve, dribble, announce(1 << 40, True)])
-def test_a_part_is_gone_on_with(behaviour, server, tmp_path, capsys):
+def test_a_part_file_is_resumed(behaviour, server, tmp_path, capsys):
     (tmp_path / "part").write_bytes(server.body[:70_000])
     server.does(behaviour)
     fetch.fetch(server.file, tmp_path / "part")
@@ -53,14 +54,14 @@ def test_a_part_is_gone_on_with(behaviour, server, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("behaviour", [ignore_range, another_range, refuse_range, no_length])
-def test_where_it_cannot_be_gone_on_with_it_is_begun_anew(behaviour, server, tmp_path):
+def test_a_download_that_cannot_be_resumed_starts_again(behaviour, server, tmp_path):
     (tmp_path / "part").write_bytes(b"x" * 70_000)
     server.does(behaviour)
     fetch.fetch(server.file, tmp_path / "part")
     assert (tmp_path / "part").read_bytes() == server.body
 
 
-def test_a_part_that_is_too_long_is_begun_anew_and_a_full_one_is_not_asked_for(server, tmp_path):
+def test_a_part_file_too_long_starts_again_and_a_full_one_is_not_requested(server, tmp_path):
     (tmp_path / "part").write_bytes(server.body + b"x")
     fetch.fetch(server.file, tmp_path / "part")
     assert (tmp_path / "part").read_bytes() == server.body
@@ -68,19 +69,19 @@ def test_a_part_that_is_too_long_is_begun_anew_and_a_full_one_is_not_asked_for(s
     assert server.asked() == [None]
 
 
-def test_connections_that_break_are_made_again(server, tmp_path):
+def test_broken_connections_are_retried(server, tmp_path):
     server.does(answer(500), cut(50_000), answer(429), hang_up, chunked_and_cut, cut(50_001), serve)
     (tmp_path / "part").write_bytes(server.body[:10])
     with pytest.raises(UserError, match="50,001 bytes are kept"):
         fetch.fetch(server.file, tmp_path / "part")
     fetch.fetch(server.file, tmp_path / "part")
     assert (tmp_path / "part").read_bytes() == server.body
-    ends = [10, 10, 50_000, 50_000, 50_000, 5000, 50_001]  # the chunked one began anew
+    ends = [10, 10, 50_000, 50_000, 50_000, 5000, 50_001]  # The chunked one started again.
     assert server.asked() == [f"bytes={end}-" for end in ends]
 
 
-def test_as_long_as_it_gets_further_it_is_tried_again(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "_PROGRESS", 10_000)
+def test_retries_go_on_while_there_is_progress(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "PROGRESS", 10_000)
     server.does(*[cut(end) for end in range(10_000, 230_000, 10_000)], serve)
     fetch.fetch(server.file, tmp_path / "part")
     assert (tmp_path / "part").read_bytes() == server.body
@@ -92,16 +93,16 @@ def test_as_long_as_it_gets_further_it_is_tried_again(server, tmp_path, monkeypa
     [cut(60_000), lambda handler, body, start: serve(handler, body, 0, end=60_000), answer(503)],
     ids=["stuck at a byte", "always from the start", "busy"],
 )
-def test_what_gets_no_further_ends(behaviour, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "_PROGRESS", 10_000)
+def test_retries_end_without_progress(behaviour, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "PROGRESS", 10_000)
     server.does(behaviour)
     with pytest.raises(UserError, match=f"^{server.url}: "):
         fetch.fetch(server.file, tmp_path / "part")
     assert len(server.requests) <= 7
 
 
-def test_a_server_that_falls_silent_is_given_up(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "_TIMEOUT", 0.02)
+def test_a_silent_server_times_out(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.02)
     done = threading.Event()
 
     def silent(handler, body, start):
@@ -126,7 +127,7 @@ def test_a_server_that_falls_silent_is_given_up(server, tmp_path, monkeypatch):
         (answer(302, Location="file:///etc/passwd"), "answered 302"),
     ],
 )
-def test_a_hopeless_answer_ends_at_once_and_costs_nothing(behaviour, words, server, tmp_path):
+def test_a_refusal_ends_at_once_and_keeps_the_part_file(behaviour, words, server, tmp_path):
     server.body = server.body.ljust(256_000)
     remote = RemoteFile(server.url, 256_000, "")
     (tmp_path / "part").write_bytes(server.body[:50_000])
@@ -137,7 +138,7 @@ def test_a_hopeless_answer_ends_at_once_and_costs_nothing(behaviour, words, serv
     assert len(server.requests) == 1
 
 
-def test_no_more_is_taken_than_there_should_be(server, tmp_path):
+def test_no_more_bytes_are_read_than_the_file_has(server, tmp_path):
     server.does(endless)
     fetch.fetch(server.file, tmp_path / "part")
     assert (tmp_path / "part").read_bytes() == server.body

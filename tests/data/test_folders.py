@@ -6,8 +6,8 @@ import pytest
 from conftest import save_noise
 from crackclf.data import folders
 from crackclf.data.folders import find_positive, read_folder
-from crackclf.data.images import ImageCheck
 from crackclf.errors import UserError
+from crackclf.images.check import ImageCheck
 
 
 def test_images_come_in_order_of_class_and_name(make_folder):
@@ -100,7 +100,7 @@ def test_bad_files_are_left_out_and_listed_on_request(make_folder):
 def test_a_read_only_folder_is_remembered_in_the_users_cache(make_folder, tmp_path, monkeypatch):
     folder = make_folder({"Negative": 2, "Positive": 2})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("crackclf.data.files.os.access", lambda *_: False)
+    monkeypatch.setattr("crackclf.files.os.access", lambda *_: False)
     read_folder(folder)
     assert not (folder / ".crackclf").exists()
     assert list((tmp_path / "cache" / "crackclf").glob(f"images-*/{folders._MEMORY}"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crackclf.errors import UserError
-from crackclf.evaluation.metrics import calibration_error, evaluate
+from crackclf.evaluation.metrics import calibration_error, compute_report
 
 NAMES = ("Negative", "Positive")
 LABELS = np.array([0, 0, 0, 1, 1])
@@ -13,7 +13,7 @@ PROBABILITIES = np.stack([1 - POSITIVE, POSITIVE], axis=1)
 
 
 def test_every_figure_is_what_one_computes_by_hand():
-    report = evaluate(LABELS, PROBABILITIES, NAMES, files=list("abcde"))
+    report = compute_report(LABELS, PROBABILITIES, NAMES, files=list("abcde"))
     assert report.n == 5
     assert report.accuracy == pytest.approx(3 / 5)
     assert report.balanced_accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
@@ -33,25 +33,25 @@ def test_the_wilson_interval_agrees_with_its_published_example():
     # Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662.
     labels = np.ones(263, int)
     labels[:81] = 0
-    report = evaluate(labels, np.tile([0.9, 0.1], (263, 1)), NAMES)
+    report = compute_report(labels, np.tile([0.9, 0.1], (263, 1)), NAMES)
     assert report.accuracy_interval == pytest.approx((0.2553, 0.3662), abs=1e-4)
 
 
 def test_the_positive_class_may_be_the_first_one():
-    report = evaluate(1 - LABELS, PROBABILITIES[:, ::-1], ("crack", "no_crack"))
+    report = compute_report(1 - LABELS, PROBABILITIES[:, ::-1], ("crack", "no_crack"))
     assert report.positive_class == "crack"
     assert report.auroc == pytest.approx(4 / 6)
     assert report.confusion_matrix == ((1, 1), (1, 2))
 
 
 def test_the_threshold_decides_what_is_called_positive():
-    report = evaluate(LABELS, PROBABILITIES, NAMES, threshold=0.4)
+    report = compute_report(LABELS, PROBABILITIES, NAMES, threshold=0.4)
     assert report.recall == 1
     assert report.confusion_matrix == ((2, 1), (0, 2))
 
 
 def test_one_class_alone_has_no_auroc_and_still_a_report():
-    report = evaluate(np.zeros(5, int), PROBABILITIES, NAMES)
+    report = compute_report(np.zeros(5, int), PROBABILITIES, NAMES)
     assert report.auroc is None
     assert report.average_precision is None
     assert report.balanced_accuracy == pytest.approx(3 / 5)
@@ -59,7 +59,7 @@ def test_one_class_alone_has_no_auroc_and_still_a_report():
 
 
 def test_a_report_is_json_with_the_agreed_names():
-    report = json.loads(json.dumps(evaluate(LABELS, PROBABILITIES, NAMES).to_dict()))
+    report = json.loads(json.dumps(compute_report(LABELS, PROBABILITIES, NAMES).to_dict()))
     assert {
         "accuracy",
         "balanced_accuracy",
@@ -91,4 +91,9 @@ def test_calibration_error_is_zero_when_confidence_is_deserved():
 )
 def test_what_does_not_fit_is_refused(labels, probabilities, files, words):
     with pytest.raises(UserError, match=words):
-        evaluate(labels, probabilities, NAMES, files)
+        compute_report(labels, probabilities, NAMES, files)
+
+
+def test_one_hot_labels_are_understood():
+    one_hot = compute_report(np.eye(2)[LABELS], PROBABILITIES, NAMES)
+    assert one_hot == compute_report(LABELS, PROBABILITIES, NAMES)

@@ -4,7 +4,7 @@ import pytest
 
 from conftest import save_noise
 from crackclf.evaluation import plots
-from crackclf.evaluation.metrics import evaluate
+from crackclf.evaluation.metrics import compute_report
 
 LABELS = np.array([0, 0, 1, 1])
 PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])
@@ -13,7 +13,7 @@ PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])
 @pytest.fixture
 def report(tmp_path):
     files = [save_noise(tmp_path / f"{i}.png", i) for i in range(4)]
-    return evaluate(LABELS, PROBABILITIES, ("Negative", "Positive"), files)
+    return compute_report(LABELS, PROBABILITIES, ("Negative", "Positive"), files)
 
 
 def test_curves_show_both_sets_and_mark_the_best_epoch():

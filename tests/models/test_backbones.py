@@ -6,9 +6,12 @@ import pytest
 
 from crackclf.models import bases
 from crackclf.models.backbones import BACKBONES
-from crackclf.models.bases import MissingWeightsError, build_backbone
+from crackclf.models.bases import build_backbone
 from crackclf.models.classifier import build_model
-from crackclf.models.features import build_extractor, split_model
+from crackclf.models.parts import split_model
+from crackclf.models.weights import MissingWeightsError
+from crackclf.saved.card import softmax
+from crackclf.saved.convert import convert_model
 
 KERAS = {
     "mobilenetv2": keras.applications.mobilenet_v2,
@@ -20,6 +23,8 @@ KERAS = {
     "efficientnetv2b0": keras.applications.efficientnet_v2,
     "convnexttiny": keras.applications.convnext,
 }
+# Those that weigh their features by what is in the whole picture answer for patches only.
+SQUEEZE_AND_EXCITE = {"mobilenetv3large", "efficientnetv2b0"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +34,7 @@ def images():
 
 @pytest.fixture(scope="module", params=BACKBONES)
 def built(request):
-    return request.param, build_model(32, request.param, weights=None)
+    return request.param, build_model(32, request.param, weights="random")
 
 
 def test_each_is_frozen_and_as_wide_as_the_table_says(built):
@@ -49,15 +54,18 @@ def test_each_applies_the_preprocessing_of_keras_once(built, images):
     )
 
 
-def test_each_is_saved_whole_and_its_base_converted(built, images, tmp_path):
-    _, model = built
+def test_each_is_saved_whole_and_converted(built, images, tmp_path):
+    name, model = built
     said = model(images, training=False)  # Once: to compile a graph, as predict does, takes longer.
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(again(images, training=False), said, atol=1e-5)
     _, frozen, head = split_model(again)
-    features = build_extractor(frozen)(keras.ops.convert_to_tensor(images))
+    features = frozen(images, training=False)
     np.testing.assert_allclose(head(features, training=False), said, atol=1e-3)
+    graph, cell_size = convert_model(again)
+    np.testing.assert_allclose(softmax(graph(images).mean(axis=(1, 2))), said, atol=1e-3)
+    assert cell_size == (0 if name in SQUEEZE_AND_EXCITE else 16 if "block4" in name else 32)
 
 
 @pytest.mark.parametrize("name", ["vgg16", "resnet50"])

@@ -8,7 +8,7 @@ from crackclf.errors import UserError
 from crackclf.models import bases
 from crackclf.models.backbones import BACKBONES
 from crackclf.models.bases import build_backbone
-from crackclf.models.saving import load_model
+from crackclf.saved.store import load_keras_model, open_model
 
 
 def first_kernel(model: keras.Model) -> np.ndarray:
@@ -60,14 +60,14 @@ def test_where_keras_cannot_download_one_line_says_that_the_shipped_base_is_used
     assert len(lines) == 1
     assert "trained on concrete that comes with crackclf" in lines[0]
     assert "CRACKCLF_WEIGHTS_DIR" in lines[0]
-    assert origin == f"concrete, shipped with crackclf, sha256 {load_model().card.sha256}"
+    assert origin == f"concrete, shipped with crackclf, sha256 {open_model()[0].fingerprint}"
     assert base.trainable_weights == []
 
 
 def test_the_concrete_base_is_the_shipped_one_at_any_size():
     base, _ = build_backbone("mobilenetv2", 96, "concrete")
     assert base.output_shape == (None, 3, 3, 1280)
-    shipped = load_model().model.get_layer("mobilenetv2")
+    shipped = load_keras_model().get_layer("mobilenetv2")
     for weights, expected in zip(base.get_weights(), shipped.get_weights(), strict=True):
         np.testing.assert_array_equal(weights, expected)
 

@@ -10,7 +10,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
 
 @pytest.fixture(scope="module")
 def model() -> keras.Model:
-    return build_model(image_size=32, weights=None)
+    return build_model(image_size=32, weights="random")
 
 
 def test_bytes_and_floats_give_the_same_probabilities(model):
@@ -57,13 +57,13 @@ def test_the_same_global_seed_builds_the_same_head():
     heads = []
     for _ in range(2):
         keras.utils.set_random_seed(7)
-        heads.append(build_model(32, weights=None).get_layer("probabilities").get_weights()[0])
+        heads.append(build_model(32, weights="random").get_layer("probabilities").get_weights()[0])
     np.testing.assert_array_equal(*heads)
 
 
 def test_remedies_against_overfitting_are_arguments():
     arguments = {"hidden_units": 16, "dropout": 0.5, "weight_decay": 0.1, "label_smoothing": 0.2}
-    model = build_model(32, weights=None, **arguments)
+    model = build_model(32, weights="random", **arguments)
     assert model.get_layer("hidden").units == 16
     assert model.get_layer("dropout").rate == 0.5
     assert model.optimizer.weight_decay == 0.1
@@ -76,4 +76,4 @@ def test_remedies_against_overfitting_are_arguments():
 )
 def test_a_remedy_out_of_range_is_refused(argument):
     with pytest.raises(UserError, match=next(iter(argument))):
-        build_model(32, weights=None, **argument)
+        build_model(32, weights="random", **argument)

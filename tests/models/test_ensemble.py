@@ -7,25 +7,29 @@ import keras
 import numpy as np
 import pytest
 
+from conftest import build_card, build_keras
 from crackclf.errors import UserError
-from crackclf.models.card import Card
 from crackclf.models.classifier import build_model
 from crackclf.models.ensemble import build_ensemble
-from crackclf.models.saving import Classifier, load_model, save_model
+from crackclf.prediction.classifier import load_model
+from crackclf.saved.store import load_keras_model, save_model
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (5, 32, 32, 3)).astype(np.float32)
-CARD = Card(("Negative", "Positive"), "Positive", image_size=32, backbone="mobilenetv2")
+CARD = build_card(backbone="mobilenetv2")
 
 
 @pytest.fixture(scope="module")
-def members() -> list[Classifier]:
-    """Two heads on one base, one of them calibrated, and a model of another base."""
+def members(tmp_path_factory):
+    """Folders of two heads on one base, one of them calibrated, and of a model of another base."""
+    folder = tmp_path_factory.mktemp("members")
     first = build_model(32, weights="concrete")
     second = build_model(32, weights="concrete", hidden_units=8)
-    other = build_model(32, "vgg16-block4", weights=None)
-    calibrated = dataclasses.replace(CARD, temperature=1.7)
-    vgg16 = dataclasses.replace(CARD, backbone="vgg16-block4")
-    return [Classifier(first, CARD), Classifier(second, calibrated), Classifier(other, vgg16)]
+    other = build_model(32, "vgg16-block4", weights="random")
+    return [
+        save_model(first, folder / "first", CARD),
+        save_model(second, folder / "second", dataclasses.replace(CARD, temperature=1.7)),
+        save_model(other, folder / "other", dataclasses.replace(CARD, backbone="vgg16-block4")),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +37,13 @@ def ensemble(members) -> keras.Model:
     return build_ensemble(members)
 
 
-def mean(members) -> np.ndarray:
-    return np.mean([member.probabilities(IMAGES) for member in members], axis=0)
+def mean(folders) -> np.ndarray:
+    """What the members' Keras models say on average, each by its own temperature."""
+    said = [
+        load_model(x).card.calibrate(np.log(load_keras_model(x).predict(IMAGES, verbose=0)))
+        for x in folders
+    ]
+    return np.mean(said, axis=0)
 
 
 def test_it_says_what_its_members_say_on_average(members, ensemble):
@@ -51,60 +60,67 @@ def test_loaded_in_another_process_it_says_the_same(members, ensemble, tmp_path)
         "np.save('said.npy', classifier.probabilities(np.load('images.npy')))\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
-    np.testing.assert_allclose(np.load(tmp_path / "said.npy"), mean(members), atol=1e-6)
+    np.testing.assert_allclose(np.load(tmp_path / "said.npy"), mean(members), atol=1e-5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loaded = load_model(tmp_path / "ensemble")
-    assert loaded.card.backbone == "2 x mobilenetv2 + 1 x vgg16-block4"
+        loaded = load_keras_model(tmp_path / "ensemble")
+    assert loaded.backbone == "2 x mobilenetv2 + 1 x vgg16-block4"
+    np.testing.assert_allclose(loaded.predict(IMAGES, verbose=0), mean(members), atol=1e-6)
 
 
 def test_equal_bases_go_in_once(members, ensemble):
-    parameters = [member.model.count_params() for member in members]
-    head = members[0].model.get_layer("probabilities").count_params()
-    hidden = members[1].model.count_params() - parameters[0]
+    models = [load_keras_model(folder) for folder in members]
+    parameters = [model.count_params() for model in models]
+    head = models[0].get_layer("probabilities").count_params()
+    hidden = parameters[1] - parameters[0]
     assert ensemble.count_params() == pytest.approx(
         parameters[0] + head + hidden + parameters[2],
         abs=50,  # States of random layers.
     )
-    assert members[0].model.trainable_weights  # It is left as it was.
 
 
 def test_it_evaluates_and_passes_gradients_to_the_image(ensemble):
-    labels = np.eye(2)[[0, 1, 0, 1, 0]]
-    assert set(ensemble.evaluate(IMAGES, labels, verbose=0, return_dict=True)) == {
-        "loss",
-        "accuracy",
-    }
     import tensorflow as tf
 
+    labels = np.eye(2)[[0, 1, 0, 1, 0]]
+    figures = ensemble.evaluate(IMAGES, labels, verbose=0, return_dict=True)
+    assert set(figures) == {"loss", "accuracy"}
     with tf.GradientTape() as tape:
         images = tf.Variable(IMAGES)
         said = ensemble(images, training=False)[:, 1]
     assert np.abs(tape.gradient(said, images)).max() > 0
 
 
-def test_an_ensemble_may_be_a_member_and_so_may_the_model_in_the_box(members, ensemble):
-    nested = [Classifier(ensemble, CARD), members[0]]
-    np.testing.assert_allclose(
-        build_ensemble(nested).predict(IMAGES, verbose=0), mean(nested), atol=1e-6
-    )
-    shipped = load_model()
-    twice = [shipped, dataclasses.replace(shipped, card=dataclasses.replace(shipped.card))]
-    size = shipped.card.image_size
-    images = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
-    said = build_ensemble(twice).predict(images, verbose=0)
-    np.testing.assert_allclose(said, shipped.probabilities(images), atol=1e-6)
+def test_an_ensemble_and_a_model_of_other_layers_may_be_members(members, ensemble, tmp_path):
+    nested = [
+        save_model(ensemble, tmp_path / "ensemble", CARD),
+        save_model(build_keras(), tmp_path / "plain", CARD),
+        members[0],
+    ]
+    found = build_ensemble(nested).predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(found, mean(nested), atol=1e-6)
 
 
-def test_members_that_do_not_fit_are_refused(members):
+def test_members_that_do_not_fit_are_refused(members, tmp_path):
     with pytest.raises(UserError, match="two or more models"):
         build_ensemble(members[:1])
     swapped = dataclasses.replace(CARD, class_names=("Positive", "Negative"))
+    save_model(build_keras(), tmp_path / "swapped", swapped)
     with pytest.raises(UserError, match="same classes and image size"):
-        build_ensemble([members[0], Classifier(members[0].model, swapped)])
+        build_ensemble([members[0], tmp_path / "swapped"])
 
 
-def test_members_of_different_splits_are_told_of(members, capsys):
-    strange = dataclasses.replace(CARD, data_fingerprint="another")
-    build_ensemble([members[0], Classifier(members[0].model, strange)])
+def test_a_model_that_looks_at_mirrored_views_is_refused(tmp_path):
+    folders = [
+        save_model(build_keras(), tmp_path / str(mirrored), build_card(mirrored=mirrored))
+        for mirrored in (False, True)
+    ]
+    with pytest.raises(UserError, match="that look at a patch once"):
+        build_ensemble(folders)
+
+
+def test_members_of_different_splits_are_told_of(members, tmp_path, capsys):
+    strange = build_card(data_fingerprint="another")
+    save_model(build_keras(), tmp_path / "strange", strange)
+    build_ensemble([members[0], tmp_path / "strange"])
     assert "what one was tested on, another may have learnt" in capsys.readouterr().err

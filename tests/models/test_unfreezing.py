@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 
 from crackclf.errors import UserError
+from crackclf.features.extract import build_extractor
 from crackclf.models.backbones import BACKBONES
 from crackclf.models.bases import build_backbone
 from crackclf.models.classifier import build_model
-from crackclf.models.features import build_extractor, split_model
+from crackclf.models.parts import split_model
 from crackclf.models.unfreezing import unfreeze
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
@@ -22,7 +23,7 @@ def norms(model: keras.Model) -> list[keras.Layer]:
 def tuned(tmp_path_factory):
     """A model trained for three steps with its last two blocks open; its weights before that."""
     keras.utils.set_random_seed(0)
-    model = build_model(32, weights=None, label_smoothing=0.1, weight_decay=0.01)
+    model = build_model(32, weights="random", label_smoothing=0.1, weight_decay=0.01)
     unfreeze(model, blocks=2, learning_rate=1e-2)
     base = model.get_layer("mobilenetv2")
     before = {w.path: w.numpy().copy() for w in base.weights}
@@ -61,7 +62,7 @@ def test_its_features_go_into_the_first_open_block(tuned):
     model, _ = tuned
     _, frozen, head = split_model(model)
     assert frozen.output_shape == (None, 1, 1, 160)
-    features = build_extractor(frozen)(keras.ops.convert_to_tensor(IMAGES))
+    features = build_extractor(frozen)(IMAGES)
     np.testing.assert_allclose(head(features), model.predict(IMAGES, verbose=0), atol=1e-4)
 
 
@@ -75,7 +76,7 @@ def test_a_saved_one_can_be_trained_further(tuned, tmp_path):
 
 
 def test_features_of_a_base_that_is_open_throughout_cannot_be_cached():
-    model = build_model(32, "vgg16-block4", weights=None)
+    model = build_model(32, "vgg16-block4", weights="random")
     unfreeze(model, blocks=4)
     with pytest.raises(UserError, match="at least its beginning"):
         split_model(model)
@@ -83,12 +84,12 @@ def test_features_of_a_base_that_is_open_throughout_cannot_be_cached():
 
 def test_more_blocks_than_there_are_is_refused():
     with pytest.raises(UserError, match="from 1 to 17, as many as mobilenetv2 has"):
-        unfreeze(build_model(32, weights=None), blocks=18)
+        unfreeze(build_model(32, weights="random"), blocks=18)
 
 
 @pytest.mark.parametrize("name", ["convnexttiny", "efficientnetv2b0", "resnet50", "vgg16-block4"])
 def test_every_family_of_backbones_has_blocks_and_can_be_cut(name):
-    model = build_model(32, name, weights=None)
+    model = build_model(32, name, weights="random")
     unfreeze(model, blocks=2)
     frozen = split_model(model).frozen
     assert frozen.output_shape[-1] <= BACKBONES[name].features

@@ -10,7 +10,7 @@ from crackclf.training.fit import fine_tune, predict_features
 @pytest.mark.parametrize("cached", [True, False], ids=["cached", "not cached"])
 def test_the_last_block_is_trained_with_the_head(sample, tmp_path, cached):
     data = load_datasets(sample, image_size=32, batch_size=8)
-    model = build_model(32, "vgg16-block4", weights=None)
+    model = build_model(32, "vgg16-block4", weights="random")
     base = model.get_layer("vgg16-block4")
     before = [weight.numpy().copy() for weight in base.weights]
     logs = tmp_path / "logs"

@@ -1,16 +1,21 @@
-"""The command line: one command per verb; the work is done in the rooms."""
+"""The command line: one file a verb. The work is done in the rooms."""
 
 import os
 import sys
 
 import typer
 
-from crackclf.cli.data import audit, download, sample
+from crackclf.cli.app import app as page
+from crackclf.cli.audit import audit
+from crackclf.cli.compare import compare
+from crackclf.cli.download import download
+from crackclf.cli.evaluate import evaluate
+from crackclf.cli.explain import explain
 from crackclf.cli.export import export
-from crackclf.cli.inference import evaluate, predict
-from crackclf.cli.inspection import explain, inspect
-from crackclf.cli.page import app as page
-from crackclf.cli.training import compare, train
+from crackclf.cli.inspect import inspect
+from crackclf.cli.predict import predict
+from crackclf.cli.sample import sample
+from crackclf.cli.train import train
 from crackclf.errors import UserError
 
 app = typer.Typer(

@@ -9,7 +9,7 @@ import typer
 from crackclf.errors import UserError, notice
 
 if TYPE_CHECKING:
-    from crackclf.inference.predictor import CarriedModel
+    from crackclf.ray.carried import CarriedModel
 
 
 class Engine(StrEnum):
@@ -42,7 +42,7 @@ Parquet = Annotated[
 def check_engine(engine: Engine, address: str | None) -> None:
     """Finds out whether the engine can be used, before hours of work rather than after."""
     if engine == Engine.RAY:
-        from crackclf.data.cluster import check_address
+        from crackclf.ray.cluster import check_address
 
         check_address(address)
     elif address is not None:
@@ -50,16 +50,7 @@ def check_engine(engine: Engine, address: str | None) -> None:
 
 
 def check_results(engine: Engine, parquet: Path | None, other: object) -> None:
-    """Refuses results that the engine does not write, before it begins.
-
-    Args:
-        engine: the engine.
-        parquet: see `Parquet`.
-        other: what names other results; None when nothing does.
-
-    Raises:
-        UserError: when they do not go together.
-    """
+    """Refuses results that the engine does not write, before it begins."""
     if engine == Engine.LOCAL and parquet is not None:
         raise UserError("--parquet goes with --engine ray.")
     if engine == Engine.RAY and (parquet is None or other is not None):
@@ -68,7 +59,7 @@ def check_results(engine: Engine, parquet: Path | None, other: object) -> None:
 
 def answer(model: "CarriedModel", paths: list[str], out: Path, address: str | None) -> None:
     """Answers for images on a cluster, and prints what came of it; see `map_images`."""
-    from crackclf.inference.cluster import map_images
+    from crackclf.ray.answers import map_images
 
     outcome = map_images(model, paths, out, address)
     for name, count in sorted(outcome.counts.items()):

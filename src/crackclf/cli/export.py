@@ -33,9 +33,9 @@ def export(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with one sub-folder of images per class. Its images that the model was "
-            "tested on (if there are none, those that it was not trained on) check the file; "
-            "drawn ones when absent.",
+            help="Folder with one sub-folder of images per class. The file is checked on those "
+            "that the model was tested on, or, if there are none, was not trained on; without "
+            "this option on drawn ones.",
         ),
     ] = None,
     positive: options.Positive = None,
@@ -43,8 +43,8 @@ def export(
     """Writes a model for another runtime, and checks it there.
 
     The file takes images of any size, uint8 RGB, and gives calibrated probabilities: resizing,
-    preprocessing and softmax are inside. Class names and threshold travel with it as JSON. Its own
-    runtime runs it and must agree with Keras, or it is removed again.
+    preprocessing and softmax are inside. Class names and threshold travel with it as JSON. It is
+    run by its own runtime, and removed again when it gives other probabilities than the model.
 
     onnx needs pip install 'crackclf[onnx]', openvino 'crackclf[openvino]'.
 
@@ -53,25 +53,24 @@ def export(
       crackclf export shipped --format onnx --out crack.onnx
       crackclf export saved_models/first --format openvino --int8 --data data/metu --out crack.xml
     """
-    from crackclf.data.sample import write_sample
-    from crackclf.inference.evaluation import choose_for_export, read_labelled, read_split
-    from crackclf.inference.export import check_export_path, export_model
-    from crackclf.models.saving import load_model, model_folder
+    from crackclf.export.choose import choose_images
+    from crackclf.export.export import check_export_path, export_model
+    from crackclf.prediction.evaluate import read_labelled, read_split
+    from crackclf.sample.write import write_sample
+    from crackclf.saved.store import model_folder, open_model
 
     check_export_path(out, format)
     if int8 and data is None:
         raise UserError("--int8 needs images to measure ranges on. Name a folder with --data.")
     with tempfile.TemporaryDirectory() as folder:
         if data is None:
-            notice(f"checks the file on {_DRAWN} drawn patches; for real ones there is --data")
+            notice(f"the file is checked on {_DRAWN} drawn patches; --data names real ones")
             data = write_sample(Path(folder) / "drawn", _DRAWN)
-        classifier = load_model(model)
-        images, cracked = read_labelled(classifier, data, positive)
-        measured, chosen = choose_for_export(
-            images, read_split(model_folder(model)), _CALIBRATION * int8
-        )
+        images, cracked = read_labelled(open_model(model)[0], data, positive)
+        split = read_split(model_folder(model))
+        measured, chosen = choose_images(images, split, _CALIBRATION * int8)
         result = export_model(
-            classifier,
+            model,
             out,
             format,
             [images[i].path for i in measured],

@@ -1,54 +1,106 @@
 """Options and arguments that several commands share."""
 
-from collections.abc import Iterator
+import dataclasses
+import inspect
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from crackclf.errors import notice
+from crackclf.errors import UserError, notice
+from crackclf.training.settings import TrainSettings
 
 MODEL = "Model folder, as `crackclf train` writes it, or the word shipped: crackclf's own model."
 _DATA = "Folder with one sub-folder of images per class, e.g. Negative/ and Positive/."
 Labelled = Annotated[Path, typer.Argument(help=_DATA)]
 Splittable = Annotated[Path, typer.Argument(help=f"{_DATA} Or one split into train/ etc.")]
-Epochs = Annotated[int, typer.Option(help="At most this many epochs.")]
-ImageSize = Annotated[int, typer.Option(help="Side to which images are resized, pixels.")]
-BatchSize = Annotated[int, typer.Option(help="Images per step.")]
-ValidationSplit = Annotated[float, typer.Option(help="Share kept for validation.")]
-TestSplit = Annotated[float, typer.Option(help="Share kept for the final test.")]
 MAX_SEED = 2**32 - 1
-Seed = Annotated[
-    int, typer.Option(min=0, max=MAX_SEED, help="Of split, shuffling, augmentation, head.")
-]
-Positive = Annotated[
-    str | None,
-    typer.Option(
-        help="Class folder that holds the cracked images, when its name does not tell.",
-        metavar="FOLDER",
-    ),
-]
-GroupBy = Annotated[
-    str | None,
-    typer.Option(
-        help="Regular expression for what must stay on one side of the split, e.g. the photo "
-        r"number: '(\d+)-'.",
-        metavar="REGEX",
-    ),
-]
-SkipUnreadable = Annotated[
-    bool,
-    typer.Option(
-        "--skip-unreadable",
-        help="Leave out, and list, files that cannot be read, instead of stopping.",
-    ),
-]
 Json = Annotated[
     Path | None, typer.Option("--json", help="Also write all figures there.", metavar="FILE")
 ]
+_SETTINGS_FILE = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings",
+        help="Settings of an earlier training, its settings.json; other options change them.",
+        metavar="FILE",
+    ),
+]
 RESULT_HEAD = '{\n  "written_by": "crackclf"'
-CSV_HEAD = "file,label,probability,error\n"
+
+
+def _option(name: str) -> Any:
+    """The option of a field of `TrainSettings`; one that is off by default only turns it on."""
+    flag = [f"--{name.replace('_', '-')}"] if getattr(TrainSettings, name) is False else []
+    return typer.Option(*flag, help=TrainSettings.help(name))
+
+
+Positive = Annotated[str | None, _option("positive")]
+SkipUnreadable = Annotated[bool, _option("skip_unreadable")]
+
+
+def with_settings(
+    command: Any = None, *, leave_out: frozenset[str] | set[str] = frozenset()
+) -> Any:
+    """Gives a command an option for each field of `TrainSettings`, and `--settings FILE`.
+
+    The command's `**settings` are those that the file names or the user gives.
+
+    Args:
+        command: a function of typed parameters and `**settings`.
+        leave_out: fields without an option.
+    """
+    if command is None:
+        return lambda function: with_settings(function, leave_out=leave_out)
+    fields = {x.name: x for x in dataclasses.fields(TrainSettings) if x.name not in leave_out}
+
+    @wraps(command)
+    def run(context: typer.Context, settings_file: Path | None, **given: Any) -> None:
+        source = context.get_parameter_source
+        settings = {name: given.pop(name) for name in fields}
+        if settings_file is not None:
+            chosen = {n: x for n, x in settings.items() if source(n).name == "COMMANDLINE"}  # type: ignore[union-attr]
+            known = TrainSettings.read(settings_file).to_dict()
+            settings = {n: x for n, x in known.items() if n in fields} | chosen
+        command(**given, **settings)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    own = [x for x in inspect.signature(command).parameters.values() if x.name != "settings"]
+    parameters = [
+        inspect.Parameter("context", keyword, annotation=typer.Context),
+        *(x.replace(kind=keyword) for x in own),
+        inspect.Parameter("settings_file", keyword, default=None, annotation=_SETTINGS_FILE),
+        *(
+            inspect.Parameter(
+                n, keyword, default=x.default, annotation=Annotated[x.type, _option(n)]
+            )
+            for n, x in fields.items()
+        ),
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {x.name: x.annotation for x in parameters}
+    return run
+
+
+def check_folder(directory: Path) -> None:
+    """Refuses a folder that does not exist, before anything that is slow to import."""
+    if not directory.is_dir():
+        found = "is a file" if directory.exists() else "no such folder"
+        raise UserError(
+            f"{directory}: {found}. Expected a folder with one sub-folder of images per class, "
+            "e.g. Negative/ and Positive/."
+        )
+
+
+def write_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Writes figures as JSON, as `--json` promises."""
+    from crackclf.files import write_whole
+
+    write_whole(path, json.dumps({"written_by": "crackclf", **result}, indent=2) + "\n")
 
 
 @contextmanager

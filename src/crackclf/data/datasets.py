@@ -6,7 +6,8 @@ import io
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from crackclf.data.folders import ImageFile, is_split, read_folder, report_skipp
 from crackclf.data.splits import SUBSETS, connect, split_groups
 from crackclf.data.trees import link_tree, read_tree, tree_name
 from crackclf.errors import UserError, notice
+from crackclf.images.size import check_size
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -23,37 +25,63 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Datasets:
-    """The three sets of one data folder, with what `tf.data` forgets about them.
+    """The train, validation and test sets of one data folder.
+
+    `train`, `validation` and `test` are made when first used: batches of (float32 images in 0..255,
+    one-hot labels). `train` is shuffled anew each epoch, the others are in the order of `images`.
 
     Attributes:
-        train: batches of (float32 images in 0..255, one-hot labels), shuffled anew each epoch.
-        validation: likewise, in the order of `files["validation"]`.
-        test: likewise, in the order of `files["test"]`.
-        class_names: the sorted names of the two class folders.
-        files: for each of "train", "validation" and "test", its files in order of class and
-            name.
-        labels: for each, the class indices of those files.
-        digests: for each, the digests of those files.
-        image_size: height and width of the images in pixels.
+        images: the images of "train", "validation" and "test", in order of class and name.
+        class_names: the sorted names of the class folders.
+        image_size: height and width in pixels to which images are resized.
         batch_size: images per batch.
-        patch_size: the images' own side in pixels before they were resized, the median over the
-            training set.
+        seed: of the shuffling.
         skipped: files left out, each with the reason.
         split: the folder of links from which the sets are read.
     """
 
-    train: "tf.data.Dataset" = field(repr=False)
-    validation: "tf.data.Dataset" = field(repr=False)
-    test: "tf.data.Dataset" = field(repr=False)
+    images: Mapping[str, tuple[ImageFile, ...]]
     class_names: tuple[str, ...]
-    files: Mapping[str, tuple[Path, ...]] = field(repr=False)
-    labels: Mapping[str, np.ndarray] = field(repr=False)
-    digests: Mapping[str, tuple[str, ...]] = field(repr=False)
     image_size: int
     batch_size: int
-    patch_size: int
-    skipped: Mapping[Path, str] = field(repr=False)
+    seed: int
+    skipped: Mapping[Path, str]
     split: Path
+
+    @cached_property
+    def train(self) -> "tf.data.Dataset":
+        """Batches to train on."""
+        return self._read("train")
+
+    @cached_property
+    def validation(self) -> "tf.data.Dataset":
+        """Batches to watch the training on."""
+        return self._read("validation")
+
+    @cached_property
+    def test(self) -> "tf.data.Dataset":
+        """Batches to test the trained model on."""
+        return self._read("test")
+
+    @cached_property
+    def files(self) -> dict[str, tuple[Path, ...]]:
+        """The paths of the images, by subset."""
+        return {name: tuple(x.path for x in images) for name, images in self.images.items()}
+
+    @cached_property
+    def labels(self) -> dict[str, np.ndarray]:
+        """The class indices of the images, int of shape (n,), by subset."""
+        return {name: np.array([x.label for x in images]) for name, images in self.images.items()}
+
+    @cached_property
+    def digests(self) -> dict[str, tuple[str, ...]]:
+        """The digests of the images' files, by subset."""
+        return {name: tuple(x.digest for x in images) for name, images in self.images.items()}
+
+    @property
+    def patch_size(self) -> int:
+        """The images' own side in pixels before resizing: the median over the training set."""
+        return int(np.median([image.side for image in self.images["train"]]))
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -69,9 +97,9 @@ class Datasets:
     def fingerprint(self) -> str:
         """Digest of every file's content, class and subset: equal data, equal fingerprint."""
         rows = sorted(
-            f"{subset} {self.class_names[label]} {digest}"
-            for subset in SUBSETS
-            for label, digest in zip(self.labels[subset], self.digests[subset], strict=True)
+            f"{subset} {self.class_names[image.label]} {image.digest}"
+            for subset, images in self.images.items()
+            for image in images
         )
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
@@ -80,12 +108,30 @@ class Datasets:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["subset", "class", "digest", "file"])
-        for subset in SUBSETS:
-            for label, digest, path in zip(
-                self.labels[subset], self.digests[subset], self.files[subset], strict=True
-            ):
-                writer.writerow([subset, self.class_names[label], digest, path])
+        for subset, images in self.images.items():
+            for image in images:
+                name = self.class_names[image.label]
+                writer.writerow([subset, name, image.digest, image.path])
         return text.getvalue()
+
+    def __repr__(self) -> str:
+        counts = [
+            f"{subset}: " + ", ".join(f"{n} {name}" for name, n in of_class.items())
+            for subset, of_class in self.counts.items()
+        ]
+        skipped = f"; {len(self.skipped)} files left out" if self.skipped else ""
+        size = f"images of {self.image_size} pixels in batches of {self.batch_size}"
+        return f"Datasets({'; '.join(counts)}; {size}{skipped})"
+
+    def _read(self, subset: str) -> "tf.data.Dataset":
+        return read_tree(
+            self.split / subset,
+            self.images[subset],
+            self.class_names,
+            self.image_size,
+            self.batch_size,
+            self.seed,
+        )
 
 
 def load_datasets(
@@ -107,7 +153,7 @@ def load_datasets(
 
     Args:
         directory: a folder with two sub-folders of JPEG, PNG, BMP or GIF images, one per class.
-        image_size: height and width in pixels to which images are resized (bilinear).
+        image_size: height and width in pixels to which images are resized, bilinearly.
         batch_size: images per batch.
         validation_split: share of the images for validation, between 0 and 1.
         test_split: share of the images for testing, between 0 and 1.
@@ -130,10 +176,9 @@ def load_datasets(
     print(data.counts)
     ```
     """
-    directory = Path(directory)
-    for name, value in {"image_size": image_size, "batch_size": batch_size}.items():
-        if value < 1:
-            raise UserError(f"{name} must be at least 1. Received: {value}.")
+    directory, image_size = Path(directory), check_size(image_size)
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1. Received: {batch_size}.")
     if is_split(directory):
         parts = [read_folder(directory / subset, skip_unreadable) for subset in SUBSETS]
         if len({tuple(names) for _, names, _ in parts}) > 1:
@@ -156,22 +201,14 @@ def load_datasets(
         subset: sorted(images[subset], key=lambda image: (image.label, tree_name(image)))
         for subset in SUBSETS
     }
-    tree = link_tree(directory, images, class_names)
-    sets = {
-        subset: read_tree(tree / subset, images[subset], class_names, image_size, batch_size, seed)
-        for subset in SUBSETS
-    }
     return Datasets(
-        **sets,
+        images={subset: tuple(images[subset]) for subset in SUBSETS},
         class_names=tuple(class_names),
-        files={subset: tuple(image.path for image in images[subset]) for subset in SUBSETS},
-        labels={subset: np.array([image.label for image in images[subset]]) for subset in SUBSETS},
-        digests={subset: tuple(image.digest for image in images[subset]) for subset in SUBSETS},
         image_size=image_size,
         batch_size=batch_size,
-        patch_size=int(np.median([image.side for image in images["train"]])),
+        seed=seed,
         skipped=skipped,
-        split=tree,
+        split=link_tree(directory, images, class_names),
     )
 
 

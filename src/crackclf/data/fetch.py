@@ -1,4 +1,4 @@
-"""Fetching one known file over HTTP: resumed where it ended, never more than it should be."""
+"""Downloads of one known file over HTTP, resumed where they ended."""
 
 import http.client
 import re
@@ -11,19 +11,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 import crackclf
-from crackclf.data.files import sha256
 from crackclf.errors import UserError
+from crackclf.files import sha256
 
-_CHUNK = 1 << 16
-_TIMEOUT = 30.0  # seconds without a byte
-_RETRIES = 5
-_WAIT = 2.0  # seconds, times the number of failures
-_PROGRESS = 1 << 20  # bytes after which a connection that breaks has still been worth it
+CHUNK = 1 << 16
+TIMEOUT = 30.0  # Seconds without a byte.
+RETRIES = 5
+WAIT = 2.0  # Seconds, times the number of failures.
+PROGRESS = 1 << 20  # Bytes after which failures are counted from 0 again.
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that is known to the byte, so that no server has to be trusted.
+    """A file of known size and digest, so that the server need not be trusted.
 
     Attributes:
         url: where it is.
@@ -36,7 +36,7 @@ class RemoteFile:
     sha256: str
 
     def mismatch(self, path: Path) -> str:
-        """Says how a local file differs from this one; empty when it does not."""
+        """How a local file differs from this one; empty when it does not."""
         size = path.stat().st_size
         if size != self.size:
             return f"expected {self.size:,} bytes, received {size:,}"
@@ -47,26 +47,27 @@ class RemoteFile:
 
 
 class _DroppedError(Exception):
-    """The connection gave less than it should; another may give more."""
+    """The connection ended early; another may give more."""
 
 
 class _UnreachableError(_DroppedError):
-    """There was no connection at all."""
+    """There was no connection."""
 
 
 class _NotResumableError(_DroppedError):
-    """The server does not go on where the part file ends."""
+    """The server does not resume where the part file ends."""
 
 
 def fetch(remote: RemoteFile, part: Path) -> None:
-    """Downloads what `part` still lacks; it then has the size of the file, not yet its digest.
+    """Downloads what `part` still lacks. Its size is right then; its digest is not checked.
 
     Args:
         remote: the file.
-        part: what has come of it so far, if anything.
+        part: what was received so far; may be missing.
 
     Raises:
-        UserError: when the server, the network or the disk gives no hope; `part` is kept.
+        UserError: when the server refuses, the network fails again and again, or the disk is full.
+            `part` is kept.
     """
     first = best = _size(part, remote)
     failures, resume = 0, True
@@ -78,21 +79,19 @@ def fetch(remote: RemoteFile, part: Path) -> None:
                 _receive(remote, part, have if resume else 0, bar)
             except _DroppedError as dropped:
                 have = _size(part, remote)
-                if have >= best + _PROGRESS:
+                if have >= best + PROGRESS:
                     best, failures = have, 0
                 failures += 1
-                if failures > _RETRIES or (
-                    isinstance(dropped, _UnreachableError) and have == first
-                ):
+                if failures > RETRIES or (isinstance(dropped, _UnreachableError) and have == first):
                     raise UserError(f"{remote.url}: {dropped}. {_kept(part)}") from dropped
                 resume = resume and not isinstance(dropped, _NotResumableError)
-                bar.set_postfix_str(f"{dropped}, trying again ({failures} of {_RETRIES})")
-                time.sleep(_WAIT * failures)
+                bar.set_postfix_str(f"{dropped}, trying again ({failures} of {RETRIES})")
+                time.sleep(WAIT * failures)
 
 
 def _size(part: Path, remote: RemoteFile) -> int:
     size = part.stat().st_size if part.exists() else 0
-    return size if size <= remote.size else 0  # Longer than the whole, it is no part of it.
+    return size if size <= remote.size else 0  # Longer than the file, it is no part of it.
 
 
 def _kept(part: Path) -> str:
@@ -102,14 +101,14 @@ def _kept(part: Path) -> str:
 
 
 def _receive(remote: RemoteFile, part: Path, start: int, bar: tqdm) -> None:
-    """Adds what one connection gives to the part file; raises `_DroppedError` if it lacks some."""
+    """Appends what one connection gives; raises `_DroppedError` when it ends early."""
     with _open(remote, part, start) as response:
         start = _check_start(response, remote, part, start)
         bar.n = start
         try:
             with part.open("ab" if start else "wb") as file:
-                # Never asks for more than is missing, whatever the server would send.
-                while chunk := _read(response, min(_CHUNK, remote.size - start)):
+                # Never reads more than is missing, whatever the server sends.
+                while chunk := _read(response, min(CHUNK, remote.size - start)):
                     file.write(chunk)
                     start += len(chunk)
                     bar.update(len(chunk))
@@ -128,7 +127,7 @@ def _open(remote: RemoteFile, part: Path, start: int) -> http.client.HTTPRespons
         headers["Range"] = f"bytes={start}-"
     try:
         return urllib.request.urlopen(
-            urllib.request.Request(remote.url, headers=headers), timeout=_TIMEOUT
+            urllib.request.Request(remote.url, headers=headers), timeout=TIMEOUT
         )
     except urllib.error.HTTPError as error:
         error.close()
@@ -147,8 +146,8 @@ def _open(remote: RemoteFile, part: Path, start: int) -> http.client.HTTPRespons
 def _check_start(
     response: http.client.HTTPResponse, remote: RemoteFile, part: Path, start: int
 ) -> int:
-    """Where in the file the response begins; raises before anything kept is overwritten."""
-    total = response.length  # None where the server does not say
+    """Where in the file the response begins; raises before the part file is overwritten."""
+    total = response.length  # None when the server does not say.
     if response.status == 206:
         match = re.fullmatch(
             r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip()

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from crackclf.data.files import cache_folder, write_whole
-from crackclf.data.images import ImageCheck, check_image
+from crackclf.cores import cores
 from crackclf.data.splits import SUBSETS
 from crackclf.errors import UserError, notice
+from crackclf.files import cache_folder, write_whole
+from crackclf.images.check import ImageCheck, check_image
 
 _IGNORED = {"thumbs.db", "desktop.ini"}
 _POSITIVE_NAMES = {"positive", "crack", "cracks", "cracked"}
@@ -28,7 +29,7 @@ class ImageFile:
         path: the file.
         label: index of its class in the sorted class names.
         digest: of its bytes; equal digests mean byte-identical files.
-        plain: see `ImageCheck.plain`.
+        plain: whether TensorFlow decodes it to the same picture as `read_image`.
         side: the shorter one, in pixels.
     """
 
@@ -116,15 +117,8 @@ def check_folder(
 ) -> tuple[list[tuple[Path, int]], list[str], dict[Path, ImageCheck]]:
     """Decodes every file of a class folder, or remembers what that found.
 
-    Args:
-        directory: a folder with one sub-folder per class.
-
-    Returns:
-        The files with the index of their class, in the order of class and name; the sorted class
-        names; and what was found of each file.
-
-    Raises:
-        UserError: when the folder is not of this form.
+    Returns the files with the index of their class, in the order of class and name; the sorted
+    class names; and what was found of each file.
     """
     directory = Path(directory)
     classes = _class_folders(directory)
@@ -216,7 +210,7 @@ def _decode(paths: Sequence[Path]) -> Iterator[tuple[Path, ImageCheck]]:
     # handing over single files costs as much as decoding them.
     chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
     with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(cores()) as pool,
         tqdm(total=len(paths), desc="Checking images", unit=" images") as progress,
     ):
         try:

@@ -3,18 +3,17 @@
 import functools
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from crackclf.data.files import cache_folder
 from crackclf.data.folders import ImageFile
-from crackclf.data.images import read_image
 from crackclf.data.splits import SUBSETS
 from crackclf.errors import UserError
+from crackclf.files import building, cache_folder
+from crackclf.images.decode import read_image
 
 
 def link_tree(
@@ -23,15 +22,8 @@ def link_tree(
     """Lays a split out as `SUBSET/CLASS/FILE` links under the data folder's cache.
 
     A file that TensorFlow would decode otherwise than `read_image` (rotation, transparency,
-    depth) stands there as an 8-bit RGB PNG instead of a link.
-
-    Args:
-        directory: the data folder.
-        images: by subset.
-        class_names: the class folders' names.
-
-    Returns:
-        The tree's folder; an equal split laid out before is used again.
+    depth) stands there as an 8-bit RGB PNG instead of a link. An equal split laid out before is
+    used again.
     """
     rows = [
         f"{subset}/{class_names[image.label]}/{image.path.name} {image.digest}"
@@ -42,16 +34,17 @@ def link_tree(
     tree = cache_folder(directory) / "splits" / key
     if tree.exists():  # Renamed into place when complete, so it is.
         return tree
-    building = tree.with_name(f".{key}.{os.getpid()}.tmp")
     try:
-        for subset in SUBSETS:
-            for name in class_names:
-                (building / subset / name).mkdir(parents=True)
-            for image in images[subset]:
-                _place(image, building / subset / class_names[image.label])
-        building.rename(tree)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        with building(tree) as draft:
+            for subset in SUBSETS:
+                for name in class_names:
+                    (draft / subset / name).mkdir(parents=True)
+                for image in images[subset]:
+                    name = class_names[image.label]
+                    _place(image, draft / subset / name, tree / subset / name)
+    except OSError:
+        if not tree.exists():  # Else another process was faster.
+            raise
     return tree
 
 
@@ -60,14 +53,14 @@ def tree_name(image: ImageFile) -> str:
     return image.path.name if image.plain else f"{image.path.name}.png"
 
 
-def _place(image: ImageFile, folder: Path) -> None:
-    place = folder / tree_name(image)
+def _place(image: ImageFile, draft: Path, folder: Path) -> None:
+    place = draft / tree_name(image)
     if not image.plain:
         with place.open("xb") as file:
             Image.fromarray(read_image(image.path)).save(file, "PNG")
         return
     try:
-        # Relative, so that the data folder may move; the rename keeps the depth.
+        # Relative to where the tree will stand, so that the data folder may move.
         place.symlink_to(Path(_relative(image.path.parent, folder), image.path.name))
     except OSError:  # Windows allows links to files only to some users; hard links to all.
         place.hardlink_to(image.path.resolve())
@@ -88,16 +81,8 @@ def read_tree(
 ) -> Any:
     """Reads one subset of a tree as a `tf.data.Dataset` of images and one-hot labels.
 
-    Args:
-        folder: the subset's folder in the tree; "train" is shuffled anew each epoch.
-        images: what must be in it, in the order of class and `tree_name`.
-        class_names: the class folders' names.
-        image_size: height and width to which images are resized, in pixels.
-        batch_size: images per batch.
-        seed: of the shuffling.
-
-    Raises:
-        UserError: when the tree holds anything else.
+    "train" is shuffled anew each epoch. The tree must hold `images`, in the order of class and
+    `tree_name`, or a `UserError` says that it was changed.
     """
     import keras
 

@@ -1,15 +1,13 @@
-"""Probabilities that mean what they say, and the threshold that goes with them."""
+"""Probabilities that mean what they say, and thresholds with a known rate of false alarms."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from sklearn.metrics import roc_curve
 
 from crackclf.errors import UserError
-from crackclf.models.saving import apply_temperature
+from crackclf.saved.card import softmax, to_logits
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -23,36 +21,16 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
         The temperature, between 0.1 and 10, of the smallest cross-entropy (Guo et al. 2017,
         arXiv:1706.04599).
     """
+    from scipy.optimize import minimize_scalar
+
+    logits = to_logits(probabilities)
 
     def loss(log_temperature: float) -> float:
-        scaled = apply_temperature(probabilities, np.exp(log_temperature))
+        scaled = softmax(logits, np.exp(log_temperature))
         return -np.log(scaled[np.arange(len(labels)), labels]).mean()
 
     found: Any = minimize_scalar(loss, bounds=np.log((0.1, 10)), method="bounded")
     return float(np.exp(found.x))
-
-
-def choose_threshold(is_positive: np.ndarray, scores: np.ndarray, of_set: np.ndarray) -> float:
-    """Finds the threshold of the best balanced accuracy on validation data, mean over the sets.
-
-    Args:
-        is_positive: bool of shape (n,), both values present in every set.
-        scores: float of shape (n,), probability of the positive class.
-        of_set: of shape (n,), which set an image is from; each counts the same however large.
-
-    Returns:
-        The threshold; in the middle between two scores, and in the middle of the range where
-        several are as good.
-    """
-    group = np.unique(np.stack([is_positive, of_set.astype(str)]), axis=1, return_inverse=True)[1]
-    false_positives, true_positives, cuts = roc_curve(
-        is_positive, scores, sample_weight=1 / np.bincount(group)[group], drop_intermediate=False
-    )
-    gain = true_positives - false_positives
-    best = np.flatnonzero(np.isclose(gain, gain.max()))
-    at = best[len(best) // 2]
-    below = cuts[at + 1] if at + 1 < len(cuts) else 0.0
-    return float((min(cuts[at], 1.0) + below) / 2)
 
 
 def choose_region_threshold(sound_peaks: Sequence[float], false_alarms: float) -> float:

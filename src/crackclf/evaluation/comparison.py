@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from scipy.stats import binomtest
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -129,6 +127,8 @@ def compare_entries(entries: Sequence[Entry], missing: Mapping[str, str]) -> Com
     Returns:
         A `Comparison`.
     """
+    from scipy.stats import binomtest
+
     pairs = []
     for first, second in combinations(entries, 2):
         only_first = len(set(second.wrong) - set(first.wrong))

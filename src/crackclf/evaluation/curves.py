@@ -1,5 +1,6 @@
 """Learning curves read back from TensorBoard's files, and what they show."""
 
+import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ _WINDOW = 3  # Epochs whose mean stands for where a curve is.
 # In multiples of the scatter. On curves of pure noise of 6 to 40 epochs, 4 % are called turned and
 # 2 % improving (4,000 simulated ones of each length); for fewer epochs nothing is claimed.
 _RISE, _FALL, _FEWEST = 4.0, 2.5, 6
-_MATERIAL = 0.05  # Share of the lowest loss; a smaller change matters to nobody.
+_MATERIAL = 0.05  # Share of the lowest loss; a smaller change does not matter.
 _NOISY = 0.1  # Scatter as a share of the lowest loss.
 
 
@@ -72,6 +73,20 @@ def read_curves(log_dir: str | os.PathLike) -> dict[str, list[float]]:
     return {name: [values[epoch] for epoch in epochs] for name, values in series.items()}
 
 
+def read_history(path: str | os.PathLike) -> dict[str, list[float]]:
+    """Reads the `history.csv` of a run or a saved model, as Keras' History would hold it.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A value for each epoch by name, e.g. "loss" and "val_loss".
+    """
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """What learning curves show, and how sure that is. Epochs count from 1.
@@ -93,7 +108,8 @@ class Diagnosis:
             have come since.
         still_improving: whether it fell over the last six epochs by more than that; None when there
             are fewer.
-        noisy: whether the scatter is above a tenth of the loss; None likewise.
+        noisy: whether the scatter is above a tenth of the loss; None when there are fewer than
+            six epochs.
     """
 
     epochs: int

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 _DRAWS = 1000
 
@@ -31,16 +30,22 @@ def group_intervals(
     group_intervals(labels == 1, probabilities[:, 1], [path.name[:6] for path in files])
     ```
     """
+    from scipy.stats import rankdata
+
     rng = np.random.default_rng(0)
     _, group_of = np.unique(np.asarray(groups), return_inverse=True)
     members = [np.flatnonzero(group_of == group) for group in range(group_of.max() + 1)]
     drawn = {"auroc": [], "balanced_accuracy": []}
     for _ in range(_DRAWS):
         at = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
-        if len(set(labels[at])) == 2:
-            drawn["auroc"].append(roc_auc_score(labels[at], scores[at]))
-            said = scores[at] >= threshold
-            drawn["balanced_accuracy"].append(balanced_accuracy_score(labels[at], said))
+        cracked, called = labels[at], scores[at] >= threshold
+        n, n_cracked = len(at), int(cracked.sum())
+        if 0 < n_cracked < n:
+            # The area by ranks (Mann & Whitney 1947): as scikit-learn's, and many times faster.
+            above = rankdata(scores[at])[cracked].sum() - n_cracked * (n_cracked + 1) / 2
+            drawn["auroc"].append(above / n_cracked / (n - n_cracked))
+            recalls = called[cracked].mean(), (~called[~cracked]).mean()
+            drawn["balanced_accuracy"].append(sum(recalls) / 2)
     return {
         name: (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975)))
         for name, values in drawn.items()

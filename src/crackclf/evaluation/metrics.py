@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
-from sklearn import metrics as sk
 
 from crackclf.data.folders import find_positive
 from crackclf.errors import UserError
@@ -48,7 +46,7 @@ class Report:
         recall: share of the positive images that are found.
         f1: harmonic mean of precision and recall.
         auroc: area under the ROC curve; None when only one class is present.
-        average_precision: area under the precision-recall curve; None likewise.
+        average_precision: area under the precision-recall curve; None as for `auroc`.
         calibration_error: expected calibration error over 15 equal bins of confidence.
         confusion_matrix: counts, a row for each true class, a column for each predicted one.
         classification_report: scikit-learn's, as text.
@@ -93,7 +91,7 @@ class Report:
         )
 
 
-def evaluate(
+def compute_report(
     labels: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
@@ -107,7 +105,7 @@ def evaluate(
     `model.predict(data.test)`.
 
     Args:
-        labels: int of shape (n,), class indices.
+        labels: int of shape (n,), class indices, or one-hot of shape (n, 2).
         probabilities: float of shape (n, 2), a column for each class, rows summing to 1.
         class_names: the two class names in the order of the columns.
         files: the images' paths, to name those that are wrong.
@@ -123,11 +121,17 @@ def evaluate(
     Example:
 
     ```python
-    report = evaluate(data.labels["test"], model.predict(data.test), data.class_names)
+    report = compute_report(data.labels["test"], model.predict(data.test), data.class_names)
     print(report)
     ```
     """
+    # Slow to import, and answering does not need them.
+    from scipy.stats import binomtest
+    from sklearn import metrics as sk
+
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    if labels.shape == probabilities.shape:
+        labels = labels.argmax(axis=1)
     n = len(labels)
     if n == 0 or probabilities.shape != (n, 2) or len(class_names) != 2:
         raise UserError(

@@ -7,10 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
-from sklearn import metrics as sk
 
-from crackclf.data.images import read_image
 from crackclf.evaluation.metrics import Misclassified, Report
+from crackclf.images.decode import read_image
 
 _RIGHT, _WRONG = "#1a7f37", "#b3261e"
 
@@ -148,6 +147,8 @@ def plot_confusion_matrix(report: Report) -> Figure:
     Args:
         report: from `evaluate`.
     """
+    from sklearn import metrics as sk  # Slow to import; few plots need it.
+
     figure, axes = _new(1, 1, 4.4, 3.8)
     sk.ConfusionMatrixDisplay(
         np.array(report.confusion_matrix), display_labels=report.class_names
@@ -163,6 +164,8 @@ def plot_roc_pr(labels: np.ndarray, probabilities: np.ndarray) -> Figure:
         labels: bool of shape (n,), True where cracked.
         probabilities: float of shape (n,), of being cracked.
     """
+    from sklearn import metrics as sk
+
     figure, axes = _new(1, 2, 9, 4)
     sk.RocCurveDisplay.from_predictions(labels, probabilities, ax=axes[0, 0], name="model")
     sk.PrecisionRecallDisplay.from_predictions(labels, probabilities, ax=axes[0, 1], name="model")

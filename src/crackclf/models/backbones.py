@@ -129,5 +129,3 @@ BACKBONES = {
         "convnexttiny",
     ),
 }
-
-RESNET18 = "resnet18-torch"  # In PyTorch: crackclf.models.resnet18.

@@ -7,14 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from crackclf.data.files import sha256
 from crackclf.errors import UserError, notice
+from crackclf.files import sha256
 from crackclf.models.backbones import BACKBONES, Backbone
-from crackclf.models.saving import load_model
-
-
-class MissingWeightsError(UserError):
-    """The weights of a backbone cannot be had on this machine."""
+from crackclf.models.weights import find_weights, first_line, missing_weights
+from crackclf.saved.store import load_keras_model, open_model
 
 
 def build_backbone(
@@ -29,7 +26,7 @@ def build_backbone(
             environment variable `CRACKCLF_WEIGHTS_DIR` names, else Keras' own cache or
             download, else, for mobilenetv2, `"concrete"`, which is said in one line;
             `"concrete"`: the narrower MobileNetV2, trained on concrete alone, that comes with
-            the package; a path: that weights file; None: random weights.
+            the package; a path: that weights file; `"random"` or None: random weights.
 
     Returns:
         The base, its layers frozen, from preprocessed images of shape (batch, image_size,
@@ -54,7 +51,7 @@ def build_backbone(
         origin = _load(base, name, file)
     elif weights == "concrete":
         base, origin = _concrete(image_size)
-    elif weights is None:
+    elif weights in (None, "random"):
         base = _build(backbone, image_size, None)
         origin = "random initialisation"
         _settle(base, backbone, image_size)
@@ -86,14 +83,7 @@ def _build(backbone: Backbone, image_size: int, weights: Any) -> keras.Model:
 
 
 def build_narrow_base(image_size: int) -> keras.Model:
-    """The architecture of the base that ships: MobileNetV2 of half width, 3 MB instead of 9.
-
-    Args:
-        image_size: height and width of its input in pixels.
-
-    Returns:
-        The base with random weights, not frozen.
-    """
+    """The base that ships, with random weights, not frozen: MobileNetV2 of half width."""
     return keras.applications.MobileNetV2(
         include_top=False,
         weights=None,  # pyright: ignore[reportArgumentType]
@@ -104,11 +94,11 @@ def build_narrow_base(image_size: int) -> keras.Model:
 
 
 def _concrete(image_size: int) -> tuple[keras.Model, str]:
-    shipped = load_model()
+    shipped: Any = load_keras_model()
     base = build_narrow_base(image_size)
-    model: Any = shipped.model
-    base.set_weights(model.get_layer("mobilenetv2").get_weights())
-    return base, f"concrete, shipped with crackclf, sha256 {shipped.card.sha256}"
+    base.set_weights(shipped.get_layer("mobilenetv2").get_weights())
+    digest = open_model()[0].fingerprint
+    return base, f"concrete, shipped with crackclf, sha256 {digest}"
 
 
 def _load(base: keras.Model, name: str, file: Path) -> str:
@@ -136,63 +126,3 @@ def _settle(base: keras.Model, backbone: Backbone, image_size: int) -> None:
     base(backbone.preprocessing()(noise), training=True)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-
-
-def find_weights(
-    name: str, weights: str | os.PathLike | None, suffixes: tuple[str, ...]
-) -> Path | None:
-    """Finds a file of weights: the one named, or ImageNet's in the mirror folder.
-
-    Args:
-        name: how the file is called in a mirror folder.
-        weights: see `build_backbone`.
-        suffixes: that it may have, the first one first.
-
-    Returns:
-        The file; None when there is none to look for or none in the mirror folder.
-
-    Raises:
-        UserError: when the file or the mirror folder named does not exist.
-    """
-    if weights == "concrete" and name != "mobilenetv2":
-        raise UserError(f"weights='concrete' are a MobileNetV2's. Received: backbone {name!r}.")
-    if weights is None or weights == "concrete":
-        return None
-    if weights != "imagenet":
-        path = Path(weights)
-        if not path.is_file():
-            raise UserError(
-                f"{path}: no such weights file. Expected 'imagenet', 'concrete', None or the path "
-                f"of a {' or '.join(suffixes)} file."
-            )
-        return path
-    mirror = os.environ.get("CRACKCLF_WEIGHTS_DIR")
-    if not mirror:
-        return None
-    if not Path(mirror).is_dir():
-        raise UserError(f"CRACKCLF_WEIGHTS_DIR={mirror}: no such folder.")
-    for suffix in suffixes:
-        path = Path(mirror) / f"{name}{suffix}"
-        if path.is_file():
-            return path
-    return None
-
-
-def missing_weights(name: str, error: Exception, file: str, cached: str) -> MissingWeightsError:
-    """The error for ImageNet weights that are nowhere.
-
-    Args:
-        name: of the backbone.
-        error: why they could not be downloaded.
-        file: how they are called in a mirror folder.
-        cached: how they are called elsewhere, and where they are looked for there.
-    """
-    return MissingWeightsError(
-        f"ImageNet weights for {name} cannot be had here ({first_line(error)}). Set "
-        f"CRACKCLF_WEIGHTS_DIR to a folder with {file}, or put {cached}."
-    )
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, in one line without its full stop."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -5,6 +5,7 @@ import os
 import keras
 
 from crackclf.errors import UserError
+from crackclf.images.size import check_size
 from crackclf.models.augmentation import build_augmentation
 from crackclf.models.backbones import BACKBONES
 from crackclf.models.bases import build_backbone
@@ -31,8 +32,8 @@ def build_model(
     Args:
         image_size: height and width of the input in pixels.
         backbone: a key of `crackclf.models.backbones.BACKBONES`.
-        weights: `"imagenet"`, `"concrete"` for the base that comes with the package, the path
-            of a weights file, or None for random weights; see `build_backbone`.
+        weights: `"imagenet"`, `"concrete"` for the base that comes with the package, `"random"`,
+            or the path of a weights file.
         augmentation: a layer from images to images; `build_augmentation()` when None.
         hidden_units: of a ReLU layer between pooling and dropout; 0 for none.
         dropout: share of the features in front of the softmax layer that is dropped in training,
@@ -66,6 +67,7 @@ def build_model(
     for name, amount in {"hidden_units": hidden_units, "weight_decay": weight_decay}.items():
         if amount < 0:
             raise UserError(f"{name} must be 0 or more. Received: {amount}.")
+    image_size, backbone = check_size(image_size), backbone.lower()
     base, origin = build_backbone(backbone, image_size, weights)
     inputs = keras.Input((image_size, image_size, 3), name="image")
     x = (augmentation or build_augmentation())(inputs)

@@ -1,5 +1,6 @@
 """Several trained models averaged into one."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import keras
 
 from crackclf.errors import UserError, notice
-from crackclf.models.features import digest_model
-from crackclf.models.saving import Classifier
+from crackclf.models.parts import digest_model
+from crackclf.saved.store import load_keras_model, open_model
 
 
-def build_ensemble(members: Sequence[Classifier]) -> keras.Model:
+def build_ensemble(folders: Sequence[str | os.PathLike]) -> keras.Model:
     """Averages the calibrated probabilities of trained models in one Keras model.
 
     Members may differ by seed, by settings or by backbone. Bases that are equal, as those of
@@ -19,7 +20,7 @@ def build_ensemble(members: Sequence[Classifier]) -> keras.Model:
     members.
 
     Args:
-        members: two or more, from `load_model` or `save_run`, of the same classes and image size.
+        folders: of two or more saved Keras models of the same classes and image size.
 
     Returns:
         A compiled `keras.Model` from images of shape (batch, image_size, image_size, 3) in 0..255
@@ -32,20 +33,22 @@ def build_ensemble(members: Sequence[Classifier]) -> keras.Model:
     Example:
 
     ```python
-    members = [load_model(f"saved_models/seed-{seed}") for seed in range(3)]
-    model = build_ensemble(members)
+    model = build_ensemble([f"saved_models/seed-{seed}" for seed in range(3)])
     save_run(model, "saved_models/ensemble", data, report, model.predict(data.test))
     ```
     """
-    cards = [member.card for member in members]
+    cards = [open_model(folder)[0] for folder in folders]
     kinds = {(card.class_names, card.positive_class, card.image_size) for card in cards}
-    if len(members) < 2 or len(kinds) > 1:
+    if len(folders) < 2 or len(kinds) > 1:
         raise UserError(
             "expected two or more models of the same classes and image size. Received: "
-            f"{len(members)}, of {sorted(map(str, kinds))}."
+            f"{len(folders)}, of {sorted(map(str, kinds))}."
         )
-    if not all(isinstance(member.model, keras.Model) for member in members):
-        raise UserError("only Keras models can be averaged in one. Received: one in PyTorch.")
+    if any(card.mirrored for card in cards):
+        raise UserError(
+            "expected models that look at a patch once. Received: one that also looks at mirrored "
+            "views of it, as the model in the box does."
+        )
     if len({card.data_fingerprint for card in cards}) > 1:
         notice(
             "the members were trained on different images or splits: what one was tested on, "
@@ -55,8 +58,8 @@ def build_ensemble(members: Sequence[Classifier]) -> keras.Model:
     size = cards[0].image_size
     inputs = keras.Input((size, size, 3), name="image")
     features, outputs = {}, []
-    for number, member in enumerate(members):
-        model: Any = member.model
+    for number, (folder, card) in enumerate(zip(folders, cards, strict=True)):
+        model: Any = load_keras_model(folder)
         x: Any = inputs
         try:
             pooled = model.get_layer("pooling").output
@@ -70,9 +73,9 @@ def build_ensemble(members: Sequence[Classifier]) -> keras.Model:
                 features[digest] = stem(inputs)
             x = features[digest]
         x = head(x)
-        if member.card.temperature != 1:  # As `apply_temperature` does it.
+        if card.temperature != 1:  # As `Card.calibrate` does it.
             logits: Any = keras.ops.log(keras.ops.clip(x, 1e-7, 1))
-            x = keras.layers.Softmax()(logits / member.card.temperature)
+            x = keras.layers.Softmax()(logits / card.temperature)
         outputs.append(x)
     mean = keras.layers.Average(name="probabilities")(outputs)
     ensemble = keras.Model(inputs, mean, name="ensemble")

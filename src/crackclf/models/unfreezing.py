@@ -5,7 +5,7 @@ import re
 import keras
 
 from crackclf.errors import UserError
-from crackclf.models.features import base_of
+from crackclf.models.parts import base_of
 
 # As keras.applications call the layers of their blocks; what follows a block belongs to it.
 _BLOCK = re.compile(r"(.*block_?\d+[a-z]?|expanded_conv(_\d+)?)(?=_|$)")
@@ -17,13 +17,13 @@ def unfreeze(model: keras.Model, blocks: int = 1, learning_rate: float = 1e-5) -
     A block is what the base's paper calls so (in MobileNetV2 an inverted residual, in ResNet50 a
     bottleneck, in VGG16 the convolutions between two poolings), the last one with all that follows
     it. BatchNormalization stays frozen, statistics, scale and offset: small batches of few images
-    would spoil what it learnt from a million.
+    would spoil statistics that were learnt from a million.
 
     Args:
         model: from `build_model`, its head trained; changed in place. Its loss, metrics and kind of
             optimizer stay.
         blocks: how many to unfreeze, from the end; those before them are frozen.
-        learning_rate: of the new optimizer; far below the head's, lest what was learnt be lost.
+        learning_rate: of the new optimizer; far below the head's, so that what was learnt is kept.
 
     Raises:
         UserError: when the model has no base of that many blocks.

@@ -3,32 +3,66 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
+import tensorflow as tf
 from tensorboard.plugins.hparams.api import KerasCallback
 
-from crackclf.data.files import replace_whole
-from crackclf.training.backup import Backup
+from crackclf.files import replace_whole
 from crackclf.training.logs import BEST_KERAS
+from crackclf.training.resume import Backup
 
 
-class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras' TensorBoard callback that also logs each validation batch.
+class TensorBoard(keras.callbacks.Callback):
+    """Curves of loss and metrics of every batch and every epoch, for TensorBoard.
 
-    Keras writes `batch_loss` and `batch_accuracy` for training batches only; here the
-    validation run gets them too.
+    Keras' own callback writes no validation batches, and offers no way to flush its files, up to
+    which `Backup` notes that a training has come.
+
+    Args:
+        log_dir: folder in which `train/` and `validation/` are made.
     """
+
+    def __init__(self, log_dir: Path):
+        super().__init__()
+        self._log_dir = log_dir
+        self._writers: dict[str, Any] = {}
+        self.train_batches = self.validation_batches = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Writes the running metrics of a training batch."""
+        self._write("train", "batch", logs or {}, self.train_batches)
+        self.train_batches += 1
 
     def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Writes the running metrics of a validation batch."""
-        for name, value in (logs or {}).items():
-            self.summary.scalar(f"batch_{name}", value, step=self._global_test_batch)
+        self._write("validation", "batch", logs or {}, self.validation_batches)
+        self.validation_batches += 1
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Writes the epoch's metrics, and all of them to disk: `Backup` notes how far they go."""
-        super().on_epoch_end(epoch, logs)
+        """Writes the epoch's metrics, and everything to disk."""
+        logs = logs or {}
+        validation = {name: x for name, x in logs.items() if name.startswith("val_")}
+        training = {name: x for name, x in logs.items() if name not in validation}
+        self._write("train", "epoch", training, epoch)
+        values = {name.removeprefix("val_"): x for name, x in validation.items()}
+        self._write("validation", "epoch", values, epoch)
         for writer in self._writers.values():
             writer.flush()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Closes the files."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def _write(self, subset: str, prefix: str, values: Mapping[str, float], step: int) -> None:
+        if subset not in self._writers:
+            self._writers[subset] = tf.summary.create_file_writer(str(self._log_dir / subset))
+        with self._writers[subset].as_default():
+            for name, value in values.items():
+                tf.summary.scalar(f"{prefix}_{name}", value, step=step)
 
 
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
@@ -75,18 +109,18 @@ def build_callbacks(
             TensorBoard's HParams tab.
 
     Returns:
-        Callbacks for `fit`.
+        Callbacks for `train` and for Keras' `fit`. Only `train` goes on with a killed training.
 
     Example:
 
     ```python
-    model.fit(data.train, validation_data=data.validation, callbacks=build_callbacks("logs/a"))
+    train(model, data, build_callbacks("logs/first", patience=5))
     ```
     """
     log_dir = Path(log_dir)
     log_dir.mkdir(parents=True, exist_ok=True)
     callbacks = [
-        TensorBoard(str(log_dir), update_freq="batch", write_graph=False),
+        TensorBoard(log_dir),
         ModelCheckpoint(log_dir / BEST_KERAS),
         keras.callbacks.CSVLogger(log_dir / "history.csv", append=True),
     ]

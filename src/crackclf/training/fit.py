@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from crackclf.data.datasets import Datasets
 from crackclf.errors import UserError
-from crackclf.models.features import split_model
+from crackclf.features.cache import cache_features as read_features
+from crackclf.features.cache import check_views
+from crackclf.models.parts import split_model
 from crackclf.models.unfreezing import unfreeze
-from crackclf.training.backup import Backup
-from crackclf.training.feature_cache import cache_features as read_features
-from crackclf.training.feature_cache import check_views
+from crackclf.training.resume import Backup
 
 _LARGE = 256  # Images to a batch.
 
@@ -62,21 +62,24 @@ def train(
             f"the model takes images of {model.input_shape[1]} pixels, the data were loaded at "
             f"{data.image_size}; give both the same image_size."
         )
-    training, validation = data.train, data.validation
-    if cache_features:
+    if not cache_features:
+        training, validation = data.train, data.validation
+    else:
         features = read_features(model, data, views, seed)
         training = _batches(features["train"], data, "train", seed)
         validation = _batches(features["validation"], data, "validation")
         model = split_model(model).head
     backup = next((x for x in callbacks if isinstance(x, Backup)), None)
-    for _ in range(backup.epochs_done() if backup else 0):
+    first_epoch = backup.first_epoch(epochs) if backup else 0
+    for _ in range(first_epoch):
         iter(training)  # Each pass draws another order; the next one is the one that is due.
     history = model.fit(
-        # Given a set to go through once an epoch, Keras begins passes that it never makes.
+        # Of a set that is not repeated, Keras starts more passes than it finishes.
         training.repeat(),
         steps_per_epoch=len(training),
         validation_data=validation,
         epochs=epochs,
+        initial_epoch=first_epoch,
         callbacks=list(callbacks),
         verbose=verbose,  # pyright: ignore[reportArgumentType]
         shuffle=False,  # The set shuffles itself; Keras warns when asked to do it.
@@ -105,21 +108,23 @@ def fine_tune(
 
     Args:
         model: from `build_model`, its head trained.
-        data: see `train`.
-        callbacks: see `train`.
-        epochs: see `train`.
-        blocks: see `unfreeze`.
-        learning_rate: see `unfreeze`.
-        cache_features: see `train`; what is cached here goes into the first block to be trained.
-        views: see `train`.
-        seed: see `train`.
-        verbose: see `train`.
+        data: from `load_datasets`, at the model's image size.
+        callbacks: from `build_callbacks`, with a log_dir of their own.
+        epochs: at most this many passes over the training set.
+        blocks: number of blocks of the base to train, from its end.
+        learning_rate: of the new optimizer, far below the head's.
+        cache_features: run what stays frozen once over the images, and keep what goes into the
+            first block to be trained.
+        views: augmented variants of each training image, beside the image itself, when features
+            are cached.
+        seed: of these variants and of the order in which features are seen.
+        verbose: as in Keras' `fit`.
 
     Returns:
         Keras' `History` of this stage.
 
     Raises:
-        UserError: see `unfreeze` and `train`.
+        UserError: when the base has fewer blocks, or for what `train` refuses.
 
     Example:
 

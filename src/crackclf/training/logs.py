@@ -1,15 +1,18 @@
-"""The folder of a run: what it holds of which training, and how far its logs go."""
+"""The folder of a run's logs: which training is in it, and how far its logs go."""
 
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from crackclf.data.files import write_whole
 from crackclf.errors import UserError
+from crackclf.files import write_whole
+from crackclf.training.settings import differences
 
 BACKUPS = ("backup.npz", "backup.pt")
 BEST_KERAS, BEST_TORCH = "best.keras", "best.pt"
@@ -22,12 +25,7 @@ def log_sizes(folder: Path) -> dict[str, int]:
 
 
 def cut_logs(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Cuts history and curves back to what they were at the last full epoch.
-
-    Args:
-        folder: the run's folder.
-        sizes: from `log_sizes`; a file that it does not name was begun later and is removed.
-    """
+    """Cuts history and curves back to `sizes` from `log_sizes`; later files are removed."""
     for path in _logs(folder):
         if (name := _name(folder, path)) in sizes:
             os.truncate(path, sizes[name])
@@ -44,17 +42,31 @@ def _name(folder: Path, path: Path) -> str:
 
 
 class Run:
-    """A training in its folder, from the first try to the saved model.
+    """A training in its folder of logs, from the first try to the saved model.
 
     Args:
         folder: the run's folder.
-        arguments: what decides the training, as JSON can hold it.
+        arguments: what decides the training, as JSON can hold it: its settings, "directory", and
+            "out", the model folder.
     """
 
-    def __init__(self, folder: Path, arguments: Mapping[str, object]):
+    def __init__(self, folder: Path, arguments: Mapping[str, Any]):
         self.folder = folder
         self._file = folder / "run.json"
         self._arguments = dict(arguments)
+
+    @classmethod
+    def named(cls, log_dir: Path, arguments: Mapping[str, Any]) -> "Run":
+        """The run of a model folder: `LOG_DIR/NAME`, or `NAME-2` and so on.
+
+        A number is added where that folder holds the run of a model of the same name elsewhere.
+        """
+        name = Path(arguments["out"]).name
+        for number in count(1):
+            run = cls(log_dir / (name if number == 1 else f"{name}-{number}"), arguments)
+            if run._read().get("out", arguments["out"]) == arguments["out"]:
+                return run
+        raise AssertionError
 
     @property
     def is_free(self) -> bool:
@@ -64,18 +76,22 @@ class Run:
         known = self._read()
         return not known.get("saved") and self._arguments.items() <= known.items()
 
-    def check(self, instead: str) -> bool:
+    def check(self) -> bool:
         """Whether this training has begun here and goes on.
-
-        Args:
-            instead: what to do when another run is here.
 
         Raises:
             UserError: when another run is here.
         """
-        if not self.is_free:
+        known, out = self._read(), self._arguments.get("out")
+        if self.is_free:
+            return self._has_begun()
+        instead = f"Choose another --out than {out}, or move {self.folder} away."
+        if not known or known.get("saved"):
             raise UserError(f"{self.folder}: holds the curves of another run. {instead}")
-        return self._has_begun()
+        raise UserError(
+            f"{self.folder}: an interrupted run with other settings is here: "
+            f"{differences(known, self._arguments)}. Give the same ones to go on. {instead}"
+        )
 
     @contextmanager
     def going(self, facts: Mapping[str, str]) -> Iterator[bool]:
@@ -89,7 +105,7 @@ class Run:
             Whether all epochs are done, so that only the best model is left to be tested and saved.
 
         Raises:
-            UserError: when the training began with other facts, or another process is at it.
+            UserError: when the training began with other facts, or another process runs it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".lock", blocking=False)
@@ -97,7 +113,7 @@ class Run:
             lock.acquire()
         except Timeout:
             raise UserError(
-                f"{self.folder}: another crackclf is at this very training. Wait for it, or choose "
+                f"{self.folder}: another crackclf is running this training. Wait for it, or choose "
                 "another --out."
             ) from None
         try:
@@ -141,7 +157,7 @@ class Run:
         found = self.folder.iterdir() if self.folder.exists() else ()
         return [path for path in found if not path.name.startswith(".")]
 
-    def _read(self) -> dict[str, object]:
+    def _read(self) -> dict[str, Any]:
         try:
             return dict(json.loads(self._file.read_text()))
         except (OSError, ValueError, TypeError):

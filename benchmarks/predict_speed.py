@@ -1,0 +1,113 @@
+"""How fast many patches are answered for: `predict` against `keras.predict` and plain LiteRT.
+
+    python benchmarks/predict_speed.py DIR [--model FOLDER] [--count 10000]
+
+DIR holds images. All three read the same files on all cores and answer with the same model.
+`keras.predict` gets batches of 32 from `image_dataset_from_directory`, as a Keras user would feed
+it. Plain LiteRT is one interpreter of one thread a core, and nothing else: images decoded by
+Pillow and resized by Pillow, eight at a time. Rounds take turns; the first, which warms up, does
+not count.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import local
+from typing import Annotated
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import typer
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
+
+import crackclf
+from crackclf.cores import cores
+from crackclf.saved.store import open_model
+
+AT_ONCE = 8
+
+
+def main(
+    directory: Annotated[Path, typer.Argument(help="Folder of images, searched all through.")],
+    model: Annotated[str, typer.Option(help="Model folder, or shipped.")] = "shipped",
+    count: Annotated[int, typer.Option(help="Number of images.")] = 10_000,
+    rounds: Annotated[int, typer.Option(help="That count.")] = 3,
+) -> None:
+    """Prints images per second, and the ratio to the others."""
+    files = crackclf.find_images([directory])[:count]
+    ways = {
+        "keras.predict": keras_way(files, model),
+        "plain LiteRT on all cores": litert_way(files, model),
+        "crackclf.predict": lambda: [p.probability for p in crackclf.predict(files, model)],
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    for round_number in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if round_number:
+                speeds[name].append(len(files) / (time.perf_counter() - start))
+    ours = statistics.median(speeds["crackclf.predict"])
+    print("| | images/s | lowest | highest | crackclf.predict against it |\n|---|---|---|---|---|")
+    for name, values in speeds.items():
+        middle, low, high = statistics.median(values), min(values), max(values)
+        print(f"| {name} | {middle:.0f} | {low:.0f} | {high:.0f} | {ours / middle:.2f} |")
+
+
+def keras_way(files: list[Path], model: str) -> Callable[[], object]:
+    """The Keras model, with the mirrored views inside if the card has them averaged."""
+    import keras
+    import tensorflow as tf
+
+    network, card = crackclf.load_keras_model(model), crackclf.load_model(model).card
+    size = card.image_size
+    if card.mirrored:
+        image = keras.Input((size, size, 3))
+        ops = keras.ops
+        views = [image, ops.flip(image, 1), ops.flip(image, 2), ops.transpose(image, (0, 2, 1, 3))]
+        network = keras.Model(image, keras.layers.Average()([network(view) for view in views]))
+    paths = [str(path) for path in files]
+
+    def read(path: object) -> object:
+        return tf.image.resize(tf.io.decode_jpeg(tf.io.read_file(path), 3), (size, size))
+
+    data = tf.data.Dataset.from_tensor_slices(paths).map(read, tf.data.AUTOTUNE)
+    return lambda: network.predict(data.batch(32).prefetch(tf.data.AUTOTUNE), verbose=0)
+
+
+def litert_way(files: list[Path], model: str) -> Callable[[], object]:
+    """One interpreter a thread."""
+    card, paths = open_model(model)
+    content, own = paths["model.tflite"].read_bytes(), local()
+    size = (card.image_size, card.image_size)
+
+    def answer(part: list[Path]) -> np.ndarray:
+        images = [np.asarray(Image.open(path).resize(size, Image.BILINEAR)) for path in part]
+        x = np.stack(images)
+        views = [x, x[:, ::-1], x[:, :, ::-1], x.transpose(0, 2, 1, 3)] if card.mirrored else [x]
+        if getattr(own, "shape", None) != x.shape:
+            own.model, own.shape = Interpreter(model_content=content, num_threads=1), x.shape
+            own.model.resize_tensor_input(own.model.get_input_details()[0]["index"], x.shape)
+            own.model.allocate_tensors()
+        logits = []
+        for view in views:
+            own.model.set_tensor(own.model.get_input_details()[0]["index"], view.astype("f"))
+            own.model.invoke()
+            logits.append(own.model.get_tensor(own.model.get_output_details()[0]["index"]))
+        return np.mean(logits, axis=(0, 2, 3))
+
+    def run() -> list[np.ndarray]:
+        parts = [files[i : i + AT_ONCE] for i in range(0, len(files), AT_ONCE)]
+        with ThreadPoolExecutor(cores()) as pool:
+            return list(pool.map(answer, parts))
+
+    return run
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,60 @@
+"""crackclf audit."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crackclf.cli import options
+from crackclf.errors import UserError
+
+
+def audit(
+    directory: options.Splittable,
+    json_file: options.Json = None,
+    html_file: Annotated[
+        Path | None,
+        typer.Option("--html", help="Also write a page with pictures there.", metavar="FILE"),
+    ] = None,
+    quarantine: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to make, with copies of the files to look at and a table of the reasons.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+) -> None:
+    """Says what is wrong with a folder of images before anything is trained on it.
+
+    It finds files that cannot be read, copies and near-copies, pictures that are in both classes,
+    odd sizes, and labels that may be wrong. Labels are judged by a linear model, cross-validated
+    on the features of a frozen base. Nothing is moved, changed or deleted. Exit status 0 when the
+    folder is clean, 1 when it is not.
+
+    \b
+    Examples:
+      crackclf audit data/metu --html metu.html
+      crackclf audit data/metu --json metu.json --quarantine metu-odd
+    """
+    from crackclf.audit.page import HEAD, render_audit
+    from crackclf.files import check_result_path, write_whole
+
+    for path, head in ((json_file, options.RESULT_HEAD), (html_file, HEAD)):
+        if path is not None:
+            check_result_path(path, head)
+    if quarantine is not None and quarantine.exists():
+        raise UserError(f"{quarantine}: already exists. Name a folder that does not exist.")
+    from crackclf.audit.audit import audit as audit_folder
+    from crackclf.audit.audit import copy_odd
+
+    found = audit_folder(directory)
+    print(found)
+    if json_file is not None:
+        result = {"written_by": "crackclf"} | found.to_dict()
+        write_whole(json_file, json.dumps(result, indent=2) + "\n")
+    if html_file is not None:
+        write_whole(html_file, render_audit(found))
+    if quarantine is not None:
+        copy_odd(found, quarantine)
+    raise typer.Exit(1 if found.findings else 0)

@@ -1,0 +1,56 @@
+"""`crackclf compare`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from crackclf.cli import options
+
+
+@options.with_settings(leave_out={"backbone", "cache_features", "views"})
+def compare(
+    directory: options.Splittable,
+    backbones: Annotated[
+        list[str],
+        typer.Option(
+            help="Two or more of mobilenetv2, mobilenetv3large, vgg16, vgg16-block4 (cut off "
+            "behind its fourth block), resnet50, resnet50v2, efficientnetv2b0, convnexttiny, "
+            "resnet18-torch (in PyTorch, an extra).",
+            metavar="NAME ...",
+        ),
+    ],
+    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for figures and plot; the models go to OUT-NAME, the curves to logs/."
+        ),
+    ] = Path("saved_models/comparison"),
+    json_file: options.Json = None,
+    **settings: Any,
+) -> None:
+    """Trains a classifier on each of several bases and says which is worth its cost.
+
+    All have the same split, head and number of epochs. Accuracy comes with its 95 % interval, each
+    pair with McNemar's exact test on the same test images. A base whose weights cannot be had is
+    named and left out. Interrupted, and started again with the same arguments, it goes on with
+    those that are not done.
+
+    \b
+    Examples:
+      crackclf compare data/metu --backbones vgg16 resnet50 mobilenetv2
+      crackclf compare data/metu --backbones vgg16 vgg16-block4 --json vgg.json
+    """
+    options.check_folder(directory)
+    from crackclf.files import check_result_path
+    from crackclf.training.compare import compare as compare_backbones
+
+    if json_file is not None:
+        check_result_path(json_file, options.RESULT_HEAD)
+    with options.resumable():
+        comparison = compare_backbones(directory, [*backbones, *(more or [])], out, **settings)
+    print(comparison)
+    print(f"Figures and plot in {out}")
+    if json_file is not None:
+        options.write_result(json_file, {"data": str(directory)} | comparison.to_dict())

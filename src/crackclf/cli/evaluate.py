@@ -1,0 +1,38 @@
+"""`crackclf evaluate`."""
+
+from typing import Annotated
+
+import typer
+
+from crackclf.cli import options
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help=options.MODEL)],
+    directory: options.Labelled,
+    positive: options.Positive = None,
+    json_file: options.Json = None,
+    skip_unreadable: options.SkipUnreadable = False,
+) -> None:
+    """Measures a saved model on a folder of labelled images.
+
+    The class folders may have other names than those the model was trained on.
+
+    \b
+    Examples:
+      crackclf evaluate saved_models/first data/metu
+      crackclf evaluate shipped data/bridge --positive damaged --json bridge.json
+    """
+    options.check_folder(directory)
+    from crackclf.files import check_result_path
+    from crackclf.prediction.evaluate import evaluate as measure
+
+    if json_file is not None:
+        check_result_path(json_file, options.RESULT_HEAD)
+    report = measure(directory, model, positive=positive, skip_unreadable=skip_unreadable)
+    print(f"{report}\n\n{report.classification_report}")
+    print(f"Confusion matrix (rows true, columns predicted: {', '.join(report.class_names)})")
+    print("\n".join("  " + "".join(f"{n:>8}" for n in row) for row in report.confusion_matrix))
+    if json_file is not None:
+        about = {"model": str(model), "data": str(directory)}
+        options.write_result(json_file, about | report.to_dict())

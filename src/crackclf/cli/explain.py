@@ -1,0 +1,56 @@
+"""`crackclf explain`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crackclf.cli import options
+from crackclf.errors import UserError
+
+_MOST = 60  # Patches in one picture.
+
+
+def explain(
+    paths: Annotated[list[Path], typer.Argument(help="Patches and folders of patches.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write; must not exist.", metavar="FILE")],
+    model: Annotated[str, typer.Option(help=options.MODEL)] = "shipped",
+) -> None:
+    """Shows where in a patch the evidence for a crack lies.
+
+    One picture of all patches, each beside itself with the evidence laid over it; at most 60. For
+    whole photos there is `crackclf inspect`.
+
+    \b
+    Example:
+      crackclf explain patch.jpg other.jpg --out why.png
+    """
+    if out.suffix.lower() != ".png" or out.exists() or not out.parent.is_dir():
+        raise UserError(
+            f"{out}: expected the name of a PNG file that does not exist, in a folder that does."
+        )
+    from crackclf.images.listing import find_images
+
+    files = find_images(paths)
+    if len(files) > _MOST:
+        raise UserError(f"expected at most {_MOST} patches in one picture. Received: {len(files)}.")
+    from crackclf.evaluation.plots import plot_explanations
+    from crackclf.files import writing
+    from crackclf.images.decode import read_image
+    from crackclf.prediction.classifier import load_model
+    from crackclf.prediction.explain import explain as explain_patch
+    from crackclf.prediction.predict import predict
+
+    classifier = load_model(model)
+    images = [read_image(path) for path in files]
+    figure = plot_explanations(
+        images,
+        [explain_patch(image, classifier) for image in images],
+        [
+            f"{Path(x.file).name}\n{x.label} ({x.probability:.2f})"
+            for x in predict(files, classifier)
+        ],
+    )
+    with writing(out) as file:
+        figure.savefig(file, format="png", dpi=120)
+    print(out)

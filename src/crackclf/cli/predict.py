@@ -1,0 +1,68 @@
+"""`crackclf predict`."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crackclf.cli import cluster, options
+from crackclf.errors import UserError, notice
+
+_HEAD = "file,label,probability,error\n"
+
+
+def predict(
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="Images and folders of images; with --engine ray also s3://, gs://."),
+    ],
+    model: Annotated[str, typer.Option(help=options.MODEL)] = "shipped",
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="Also write a table there.", metavar="FILE")
+    ] = None,
+    engine: cluster.EngineOption = cluster.Engine.LOCAL,
+    address: cluster.Address = None,
+    parquet: cluster.Parquet = None,
+) -> None:
+    """Says of each image whether it shows a crack.
+
+    Prints the probability of a crack, the class and the file. Exit status 2 when some image
+    could not be read; the others are predicted all the same.
+
+    \b
+    Examples:
+      crackclf predict wall.jpg
+      crackclf predict photos/ --csv cracks.csv
+      crackclf predict photos/ --model saved_models/first
+      crackclf predict s3://bridges/2026/ --engine ray --parquet cracks/
+    """
+    cluster.check_engine(engine, address)
+    cluster.check_results(engine, parquet, csv_file)
+    if parquet is not None:
+        from crackclf.ray.carried import Predictor
+
+        with options.resumable():
+            cluster.answer(Predictor(model), paths, parquet, address)
+        return
+    from crackclf.files import check_result_path, write_whole
+    from crackclf.images.listing import find_images
+    from crackclf.prediction.predict import predict as predict_images
+
+    if csv_file is not None:
+        check_result_path(csv_file, _HEAD)
+    predictions = predict_images(find_images(paths), model)
+    if csv_file is not None:
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerows([p.file, p.label, p.probability, p.error] for p in predictions)
+        write_whole(csv_file, _HEAD + table.getvalue())
+    unreadable = [p for p in predictions if p.error]
+    for prediction in predictions:
+        if not prediction.error:
+            print(f"{prediction.probability:.4f}  {prediction.label}  {prediction.file}")
+    for prediction in unreadable:
+        notice(prediction.error)
+    if unreadable:
+        raise UserError(f"{len(unreadable)} of {len(predictions)} images could not be read.")

@@ -1,0 +1,1 @@
+"""A saved model exported to a file for another runtime."""

@@ -1,0 +1,1 @@
+"""What a frozen base makes of images: extracted once and kept."""

@@ -1,0 +1,142 @@
+"""What a frozen base makes of images, on all cores."""
+
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from crackclf.cores import cores
+from crackclf.images.decode import read_image
+from crackclf.images.resize import resize
+from crackclf.saved.convert import freeze, to_litert
+from crackclf.saved.graph import Graph
+from crackclf.saved.safety import check_keras_file
+
+
+class Job(NamedTuple):
+    """Some images whose features are computed together.
+
+    Attributes:
+        subset: "train", "validation" or "test".
+        block: their number in it.
+        files: the images.
+        variants: of each of them: itself, and augmented views.
+    """
+
+    subset: str
+    block: int
+    files: tuple[str, ...]
+    variants: int
+
+
+Compute = Callable[[Job], np.ndarray]
+# Has jobs done elsewhere: from jobs and what does one to each job with its features.
+Mapper = Callable[[Sequence[Job], Compute], Generator[tuple[Job, np.ndarray]]]
+
+
+def compute_here(jobs: Sequence[Job], compute: Compute) -> Generator[tuple[Job, np.ndarray]]:
+    """Does jobs on the cores of this machine, in order; a `Mapper`."""
+    with ThreadPoolExecutor(cores()) as pool:
+        try:
+            yield from zip(jobs, pool.map(compute, jobs), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class Pass:
+    """One pass of images through a frozen base; can be pickled.
+
+    Args:
+        frozen: from `split_model`.
+        augmentation: from `split_model`; None when no views are wanted.
+        seed: of the augmentation.
+    """
+
+    def __init__(self, frozen: keras.Model, augmentation: keras.Layer | None, seed: int):
+        self._size: tuple[int, int] = frozen.input_shape[1:3]
+        self._extract, self._augmentation, self._seed = build_extractor(frozen), augmentation, seed
+        if augmentation is not None:
+            _ = self._change  # Traced once, before threads share it.
+
+    def __call__(self, job: Job) -> np.ndarray:
+        """Features of a job, float32 of shape (images, variants, ...)."""
+        images = np.stack([resize(read_image(file), *self._size) for file in job.files])
+        views = [self._change(images, job.block, view) for view in range(1, job.variants)]
+        return np.stack([self._extract(x) for x in [images, *views]], axis=1)
+
+    @cached_property
+    def _change(self) -> Callable[[np.ndarray, int, int], np.ndarray]:
+        assert self._augmentation is not None
+        return _repeatable(self._augmentation, self._seed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: x for name, x in vars(self).items() if name != "_change"}
+        if self._augmentation is not None:
+            shape = (*self._size, 3)
+            whole = keras.Sequential([keras.Input(shape), self._augmentation])
+            state["_augmentation"] = _to_bytes(whole)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self._augmentation is not None:
+            self._augmentation = _from_bytes(state["_augmentation"])
+
+
+def build_extractor(frozen: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """The function of a model, made fast for many images and no training.
+
+    Without a GPU the model is converted to LiteRT, which works BatchNormalization into the
+    convolutions and runs MobileNetV2 several times as fast as TensorFlow, with the same result
+    to float32 precision.
+
+    Args:
+        frozen: from `split_model`, or any model of images.
+
+    Returns:
+        A function from float32 images of shape (batch, height, width, 3) to features, float32, as
+        the model gives them. Threads may call it at the same time.
+    """
+    images = tf.TensorSpec((None, *frozen.input_shape[1:]), tf.float32)
+    graph = freeze(lambda x: frozen(x, training=False), images)
+    if tf.config.list_physical_devices("GPU"):
+        return lambda batch: graph(tf.convert_to_tensor(batch))[0].numpy()
+    return Graph(to_litert(graph))
+
+
+def _to_bytes(model: keras.Model) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="crackclf-") as folder:
+        model.save(path := Path(folder) / "model.keras")
+        return path.read_bytes()
+
+
+def _from_bytes(content: bytes) -> Any:
+    with tempfile.TemporaryDirectory(prefix="crackclf-") as folder:
+        (path := Path(folder) / "model.keras").write_bytes(content)
+        check_keras_file(path)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def _repeatable(
+    augmentation: keras.Layer, seed: int
+) -> Callable[[np.ndarray, int, int], np.ndarray]:
+    """The augmentation, drawing the same for the same block and view whenever it is asked."""
+    states = [v for v in augmentation.variables if "seed" in v.name]
+    run = tf.function(lambda images: augmentation(images, training=True))
+    lock = threading.Lock()
+
+    def change(images: np.ndarray, block: int, view: int) -> np.ndarray:
+        drawn = np.random.default_rng((seed, block, view)).integers(2**32, size=(len(states), 2))
+        with lock:  # There is one state, and a thread must find its own in it.
+            for state, value in zip(states, drawn, strict=True):
+                state.assign(value.astype(np.uint32))
+            return run(tf.constant(images)).numpy()
+
+    return change

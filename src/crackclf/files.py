@@ -1,0 +1,138 @@
+"""Files and folders written whole or not at all, and where derived files are kept."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from crackclf.errors import UserError
+
+_STALE = 3600.0  # Seconds after which a draft that nobody finished is what a kill has left.
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Writes a file aside and renames it when the block ends well.
+
+    A reader sees the old file or the new one, never a part. When the block raises, the old file
+    stays. An `OSError` names the path.
+    """
+    path = Path(path)
+    draft = path.with_name(f".crackclf-{uuid.uuid4().hex}.tmp")
+    try:
+        with draft.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:  # A full disk does not say which file it has no room for.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_whole(path: str | os.PathLike, content: str | bytes) -> Path:
+    """Writes a file's whole content by `writing`, text as UTF-8."""
+    with writing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    return Path(path)
+
+
+def replace_whole(source: Path, target: Path) -> None:
+    """Renames a file over another once its content is on the disk."""
+    _sync(source)
+    source.replace(target)
+
+
+@contextlib.contextmanager
+def building(folder: str | os.PathLike) -> Iterator[Path]:
+    """Makes a folder aside and renames it when the block ends well; the parent is made as well.
+
+    The folder appears under its name with all that is in it, or not at all. An `OSError` is raised
+    when it cannot be written, or is there already and not empty.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{hashlib.blake2b(os.fsencode(folder.name), digest_size=4).hexdigest()}-"
+    for left in folder.parent.glob(f"{prefix}*.tmp"):
+        if time.time() - left.stat().st_mtime > _STALE:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(
+        prefix=prefix, suffix=".tmp", dir=folder.parent, ignore_cleanup_errors=True
+    ) as draft:
+        inside = Path(draft) / "folder"  # The draft itself would be readable by its owner only.
+        inside.mkdir()
+        yield inside
+        for path in inside.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                _sync(path)
+        inside.rename(folder)
+
+
+def _sync(path: Path) -> None:
+    # Windows can only sync what is open for writing.
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """The SHA-256 digest of a file's bytes, 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_new_folder(folder: str | os.PathLike) -> Path:
+    """Refuses a model folder that exists, before hours of training rather than after."""
+    folder = Path(folder)
+    if folder.exists():
+        raise UserError(
+            f"{folder}: already exists, and crackclf overwrites no model. Choose another name or "
+            "move it away."
+        )
+    return folder
+
+
+def check_result_path(path: str | os.PathLike, start: str) -> Path:
+    """Refuses to write results over a file that does not begin as earlier results do."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: expected the name of a file to write, received a folder.")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: its folder {path.parent} does not exist; create it first.")
+    if path.exists():
+        with path.open("rb") as file:
+            head = file.read(len(start.encode()))
+        if head and head != start.encode():
+            raise UserError(
+                f"{path}: already exists and was not written by crackclf, so it is left alone. "
+                "Choose another file name."
+            )
+    return path
+
+
+def cache_folder(directory: str | os.PathLike) -> Path:
+    """Where crackclf keeps what it derives from a data folder; created when missing.
+
+    That is `directory/.crackclf`, or, when the data folder is read-only, a folder of its own
+    in the user's cache.
+    """
+    directory = Path(directory).resolve()
+    inside = directory / ".crackclf"
+    if os.access(inside if inside.exists() else directory, os.W_OK):
+        inside.mkdir(exist_ok=True)
+        return inside
+    digest = hashlib.blake2b(str(directory).encode(), digest_size=4).hexdigest()
+    outside = user_cache() / f"{directory.name}-{digest}"
+    outside.mkdir(parents=True, exist_ok=True)
+    return outside
+
+
+def user_cache() -> Path:
+    """The user's cache: `$XDG_CACHE_HOME/crackclf`, by default `~/.cache/crackclf`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crackclf"

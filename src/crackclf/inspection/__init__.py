@@ -1,0 +1,1 @@
+"""Whole photos become maps, regions, folders and reports."""

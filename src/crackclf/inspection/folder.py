@@ -1,0 +1,189 @@
+"""Many photos inspected, one by one, into a folder that can be handed on."""
+
+import base64
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from crackclf import __version__
+from crackclf.errors import UserError
+from crackclf.evaluation.calibration import choose_region_threshold
+from crackclf.files import write_whole
+from crackclf.images.decode import decode_photo, read_content
+from crackclf.images.listing import find_images
+from crackclf.inspection.overlay import heat_layer, shrink
+from crackclf.inspection.photo import FALSE_ALARMS, inspect_photo
+from crackclf.inspection.records import add_sizes, check_scale, to_row
+from crackclf.inspection.report import write_report
+from crackclf.prediction.classifier import Classifier, as_classifier
+
+_SETTINGS, _PARTS, _OVERLAYS = "settings.json", ".parts", "overlays"
+_PREVIEW = 1000  # Pixels of the longer side of a photo in the report.
+
+
+def inspect_photos(
+    paths: Sequence[str | os.PathLike],
+    classifier: Classifier | str | os.PathLike = "shipped",
+    out: str | os.PathLike = "inspection",
+    false_alarms: float = FALSE_ALARMS,
+    mm_per_pixel: float | None = None,
+) -> list[dict[str, Any]]:
+    """Inspects photos and writes pictures, tables and a report.
+
+    The folder gets `report.html`, which needs nothing but itself, `photos.csv`,
+    `inspection.json`, `positions.geojson` when photos say where they were taken, and in
+    `overlays/` a picture of each. A photo is done once its part is written under `.parts/`: called
+    again with the same settings, it goes on with those that are missing. One photo at a time is in
+    memory.
+
+    Args:
+        paths: photos, and folders that are searched through and through.
+        classifier: from `load_model`, or the folder of a saved model.
+        out: folder to make, or one that an earlier call has made.
+        false_alarms: share of sound photos that may be called cracked; chooses the threshold by
+            the card's `sound_peaks`.
+        mm_per_pixel: millimetres on the surface for a pixel of the photos, when known.
+
+    Returns:
+        For each photo in order its row of `photos.csv` and, as `overlay`, the path of its picture
+        from the folder; None where nothing is known. A photo that cannot be read has its `error`
+        set and does not stop the others.
+
+    Raises:
+        UserError: when a path names no image, the folder holds something else, or the settings
+            cannot be used.
+
+    Example:
+
+    ```python
+    for photo in inspect_photos(["site/"], out="inspection"):
+        print(photo["file"], photo["verdict"])
+    ```
+    """
+    check_scale(mm_per_pixel)
+    card = (classifier := as_classifier(classifier)).card
+    files = [path for path in find_images(paths) if not _is_overlay(path)]
+    settings = {
+        "written_by": f"crackclf {__version__}",
+        "model": card.fingerprint,
+        "false_alarms": false_alarms,
+        "sound_photos": len(card.sound_peaks),
+        "region_threshold": choose_region_threshold(card.sound_peaks, false_alarms),
+        "threshold": card.threshold,
+        "temperature": card.temperature,
+        "patch_size": card.patch_size,
+        "positive_class": card.positive_class,
+    }
+    out = Path(out)
+    _check_folder(out, settings)
+    from tqdm import tqdm
+
+    rows: list[dict[str, Any]] = []
+    parts: list[Path | None] = []
+    for path in tqdm(files, "Inspecting", unit=" photos", disable=len(files) < 2):
+        file = {"file": _printable(str(path))}
+        try:
+            part, found = _inspect_once(path, classifier, settings["region_threshold"], out)
+            record = add_sizes(found | file, mm_per_pixel)
+        except UserError as error:
+            part, record = None, file | {"error": _printable(f"{path}: {error}")}
+        parts.append(part)
+        rows.append(to_row(record) | {"overlay": record.get("overlay")})
+
+    def read_records() -> Iterator[dict[str, Any]]:
+        for row, part in zip(rows, parts, strict=True):
+            if part is None:
+                yield {"file": row["file"], "error": row["error"]}
+            else:
+                found = json.loads(part.read_text(encoding="utf-8"))
+                yield add_sizes(found | {"file": row["file"]}, mm_per_pixel)
+
+    write_report(out, settings | {"mm_per_pixel": mm_per_pixel}, rows, read_records)
+    return rows
+
+
+def _check_folder(out: Path, settings: dict[str, Any]) -> None:
+    try:
+        found = json.loads((out / _SETTINGS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(
+                f"{out}: is there already and was not written by crackclf. Name another folder "
+                "with --out."
+            ) from None
+        found = None
+    except ValueError:
+        found = {}
+    if found is not None and found != settings:
+        found = found if isinstance(found, dict) else {}
+        other = [key for key, value in settings.items() if found.get(key) != value]
+        raise UserError(
+            f"{out}: holds an inspection with other settings ({', '.join(other)}). Name another "
+            "folder with --out."
+        )
+    for name in (_PARTS, _OVERLAYS):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    write_whole(out / _SETTINGS, json.dumps(settings, indent=2) + "\n")
+
+
+def _inspect_once(
+    path: Path, classifier: Classifier, region_threshold: float, out: Path
+) -> tuple[Path, dict[str, Any]]:
+    """Inspects a photo unless an earlier call has; the part and what is in it."""
+    try:
+        content = read_content(path)
+    except OSError as error:
+        raise UserError(error.strerror or str(error)) from None
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    part = out / _PARTS / f"{digest}.json"
+    done = _read_part(part, out)
+    if done is not None:
+        return part, done
+    image, info = decode_photo(content)
+    found = dataclasses.replace(inspect_photo(image, classifier, region_threshold), info=info)
+    overlay = f"{_OVERLAYS}/{_printable(path.stem)[:80]}-{digest[:8]}.jpg"
+    write_whole(out / overlay, _encode(found.draw_overlay(image), "JPEG", quality=85))
+    done = found.to_dict() | {
+        "digest": digest,
+        "overlay": overlay,
+        "error": "",
+        "preview": _embed(_encode(shrink(image, _PREVIEW), "JPEG", quality=75), "jpeg"),
+        "heat": _embed(_encode(heat_layer(found.probability), "PNG"), "png"),
+    }
+    write_whole(part, json.dumps(done))
+    return part, done
+
+
+def _read_part(part: Path, out: Path) -> dict[str, Any] | None:
+    """What an earlier call has found; None when it, or the picture that goes with it, is gone."""
+    try:
+        found = json.loads(part.read_text(encoding="utf-8"))
+        return found if (out / found["overlay"]).is_file() else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _is_overlay(path: Path) -> bool:
+    return path.parent.name == _OVERLAYS and (path.parent.parent / _PARTS).is_dir()
+
+
+def _printable(text: str) -> str:
+    # A name that is not UTF-8 can neither be written nor printed.
+    return text.encode("utf-8", "replace").decode()
+
+
+def _encode(image: Image.Image, format: str, **options: Any) -> bytes:
+    content = io.BytesIO()
+    image.save(content, format, **options)
+    return content.getvalue()
+
+
+def _embed(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,1 @@
+"""A saved model answers for patches."""

@@ -1,0 +1,116 @@
+"""A saved model answers for files, folders and arrays."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from crackclf.cores import cores
+from crackclf.errors import UserError
+from crackclf.images.listing import Picture, Source, list_pictures
+from crackclf.images.resize import resize
+from crackclf.prediction.classifier import Classifier, as_classifier
+from crackclf.saved.graph import SHARE
+
+_MANY = 128  # Images from which on a progress bar is worth looking at.
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes:
+        file: its path; its number as text when it is no file.
+        label: the predicted class; None when the image could not be read.
+        probability: of the positive class, in 0..1; None when the image could not be read.
+        error: why the image could not be read; empty when it could.
+    """
+
+    file: str
+    label: str | None
+    probability: float | None
+    error: str = ""
+
+
+def predict(
+    images: Source | Iterable[Source], classifier: Classifier | str | os.PathLike = "shipped"
+) -> list[Prediction]:
+    """Predicts images one by one, whatever their size, on all cores.
+
+    Args:
+        images: a file, a folder (searched through all its sub-folders), an image of Pillow, an
+            array of RGB images of shape (n, height, width, 3) or (height, width, 3) in 0..255, or
+            several of these.
+        classifier: from `load_model`, or the folder of a saved model.
+
+    Returns:
+        A `Prediction` for each image in order. One that cannot be read has its `error` set and
+        does not stop the others.
+
+    Raises:
+        UserError: when a path does not exist, a folder holds no image, or an array is not of
+            this form.
+
+    Example:
+
+    ```python
+    for prediction in predict("site/photos"):
+        print(prediction.file, prediction.label, prediction.probability)
+    ```
+    """
+    pictures = list_pictures(images)
+    card = (classifier := as_classifier(classifier)).card
+    predictions: list[Prediction] = []
+    for picture, answer in zip(pictures, ask(pictures, classifier), strict=True):
+        if isinstance(answer, UserError):
+            predictions.append(Prediction(picture.name, None, None, str(answer)))
+        else:
+            score = float(answer[card.positive_index])
+            predictions.append(Prediction(picture.name, card.name_class(score), score))
+    return predictions
+
+
+def ask(pictures: Sequence[Picture], classifier: Classifier) -> Iterator[np.ndarray | UserError]:
+    """Asks a classifier about pictures: each core reads, resizes and answers for a few at a time.
+
+    Args:
+        pictures: from `list_pictures`.
+        classifier: from `load_model`.
+
+    Yields:
+        For each picture in order its calibrated probabilities, float32 of shape (classes,), or
+        why it could not be read.
+    """
+    side = classifier.card.image_size
+
+    def read(picture: Picture) -> np.ndarray | UserError:
+        try:
+            return resize(picture.pixels(), side, side)
+        except UserError as error:
+            return error
+
+    def answer(part: Sequence[Picture]) -> list[np.ndarray | UserError]:
+        images = [read(picture) for picture in part]
+        whole = [image for image in images if not isinstance(image, UserError)]
+        found = iter(classifier.probabilities(np.stack(whole)) if whole else ())
+        return [image if isinstance(image, UserError) else next(found) for image in images]
+
+    parts = [pictures[i : i + SHARE] for i in range(0, len(pictures), SHARE)]
+    if len(parts) == 1:
+        yield from answer(parts[0])
+        return
+    from tqdm import tqdm
+
+    with (
+        ThreadPoolExecutor(cores()) as pool,
+        tqdm(total=len(pictures), desc="Predicting", unit=" images", disable=len(pictures) < _MANY)
+        as bar,
+    ):  # fmt: skip
+        try:
+            for answers in pool.map(answer, parts):
+                yield from answers
+                bar.update(len(answers))
+        finally:
+            pool.shutdown(cancel_futures=True)

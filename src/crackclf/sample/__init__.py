@@ -1,0 +1,1 @@
+"""Drawn concrete: patches and whole photos with masks, to try everything on."""

@@ -1,0 +1,1 @@
+"""The saved folder: written by learning, read by answering."""

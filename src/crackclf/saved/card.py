@@ -1,0 +1,165 @@
+"""The card: what must be known about a saved model to use it rightly."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crackclf.errors import UserError
+
+KERAS_FILE, LITERT_FILE, TORCH_FILE, CARD_FILE = (
+    *("model.keras", "model.tflite", "model.pt"),
+    "card.json",
+)
+
+
+@dataclass(frozen=True)
+class Card:
+    """Travels with a model as `card.json`.
+
+    Attributes:
+        class_names: in the order of the model's outputs.
+        positive_class: the one that means cracked.
+        image_size: height and width of the model's input in pixels.
+        backbone: name of the base.
+        weights_origin: where the base's weights came from before training.
+        threshold: a patch is called cracked when its probability is at least this, in 0..1.
+        temperature: by which logits are divided to calibrate probabilities; 1 changes nothing.
+        patch_size: side of the squares, in pixels of the photos they were cut from, that it was
+            trained on before they were resized; 0 when unknown.
+        sound_peaks: the highest probability of a crack on each of some photos of sound surfaces
+            that it was not trained on; thresholds of regions are chosen by them.
+        data_fingerprint: digest of the data set and its split.
+        metrics: figures by subset, as `Report.to_dict` gives them.
+        versions: of the packages that trained it.
+        cell_size: side in pixels of the cells that `model.tflite` answers for; 0 when it answers
+            for patches as a whole only.
+        mirrored: whether a patch's probabilities are the mean over it and three mirrored views.
+        sha256: of the model's files, by name: `model.keras` and `model.tflite`, or `model.pt`.
+    """
+
+    class_names: tuple[str, str]
+    positive_class: str
+    image_size: int
+    backbone: str = ""
+    weights_origin: str = ""
+    threshold: float = 0.5
+    temperature: float = 1.0
+    patch_size: int = 0
+    sound_peaks: tuple[float, ...] = ()
+    data_fingerprint: str = ""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    cell_size: int = 0
+    mirrored: bool = False
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def positive_index(self) -> int:
+        """Column of the positive class in logits and probabilities."""
+        return self.class_names.index(self.positive_class)
+
+    @property
+    def negative_class(self) -> str:
+        """The class that means sound."""
+        return self.class_names[1 - self.positive_index]
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this model from any other: the digest of the file to learn on."""
+        return next((self.sha256[x] for x in (KERAS_FILE, TORCH_FILE) if x in self.sha256), "")
+
+    def calibrate(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities from logits, by the card's temperature.
+
+        Args:
+            logits: float of shape (..., classes).
+
+        Returns:
+            float32 of the same shape, summing to 1 over the classes.
+        """
+        return softmax(logits, self.temperature)
+
+    def log_odds(self, logits: np.ndarray) -> np.ndarray:
+        """By how much the positive class's logit is above the other's, of shape (...)."""
+        return logits[..., self.positive_index] - logits[..., 1 - self.positive_index]
+
+    def name_class(self, probability: float) -> str:
+        """The class that a probability of the positive class stands for, by the threshold."""
+        is_positive = probability >= self.threshold
+        return self.positive_class if is_positive else self.negative_class
+
+    def to_json(self) -> str:
+        """The card as indented JSON text."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> "Card":
+        """Reads and checks a `card.json`; a `UserError` when it is not one."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: is not valid JSON ({error}).") from None
+        try:
+            if isinstance(values.get("sha256"), str):  # Of version 0.1.0.
+                name = TORCH_FILE if path.with_name(TORCH_FILE).exists() else KERAS_FILE
+                values["sha256"] = {name: values["sha256"]}
+            lists = {"class_names": (), "sound_peaks": ()} | values
+            tuples = {name: tuple(lists[name]) for name in ("class_names", "sound_peaks")}
+            card = cls(**values | tuples)
+            card._check()
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise UserError(f"{path}: is not a crackclf model card ({error}).") from None
+        return card
+
+    def _check(self) -> None:
+        rules = {
+            "class_names": len(self.class_names) == 2
+            and all(isinstance(name, str) for name in self.class_names),
+            "positive_class": self.positive_class in self.class_names,
+            "image_size": type(self.image_size) is int and self.image_size > 0,
+            "backbone": isinstance(self.backbone, str),
+            "threshold": _is_number(self.threshold) and 0 <= self.threshold <= 1,
+            "temperature": _is_number(self.temperature) and 0 < self.temperature < math.inf,
+            "patch_size": type(self.patch_size) is int and self.patch_size >= 0,
+            "sound_peaks": all(_is_number(peak) and 0 <= peak <= 1 for peak in self.sound_peaks),
+            "metrics": isinstance(self.metrics, Mapping),
+            "cell_size": type(self.cell_size) is int and self.cell_size >= 0,
+            "mirrored": isinstance(self.mirrored, bool),
+            "sha256": isinstance(self.sha256, Mapping)
+            and all(isinstance(digest, str) for digest in self.sha256.values()),
+        }
+        for name, holds in rules.items():
+            if not holds:
+                raise ValueError(f"{name}: {getattr(self, name)!r}")
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Softmax of logits divided by a temperature (Guo et al. 2017, arXiv:1706.04599).
+
+    Args:
+        logits: float of shape (..., classes).
+        temperature: above 0; 1 changes nothing, more makes the answers less certain.
+
+    Returns:
+        float32 of the same shape, summing to 1 over the last axis.
+    """
+    scaled = np.asarray(logits, np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def to_logits(probabilities: np.ndarray) -> np.ndarray:
+    """Logits whose softmax the probabilities are; 0 counts as 1e-7, as in Keras."""
+    return np.log(np.clip(probabilities, 1e-7, 1))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

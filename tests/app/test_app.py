@@ -1,0 +1,284 @@
+"""The web page as its users see it, and as those see it who mean it ill."""
+
+import importlib
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio")
+
+import httpx
+from PIL import Image
+
+from conftest import build_card, build_keras, draw_blot
+from crackclf.app.page import _ask
+from crackclf.app.server import _clean, serving
+from crackclf.cli.app import app as command
+from crackclf.errors import UserError
+from crackclf.saved.store import save_model
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")
+BLOT, MEGABYTE = (30, 20, 80, 60), 2**20
+
+
+@pytest.fixture(scope="module")
+def address(inspector):
+    with serving(inspector, 0) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def web(address):
+    # Whatever proxy the environment names, it is not for this machine.
+    with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def folder(address) -> Path:
+    """Where the server has what it cannot do without."""
+    return Path(os.environ["GRADIO_TEMP_DIR"])
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium here")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    page = browser.new_page()
+    page.asked = []
+    page.on("request", lambda request: page.asked.append((request.method, request.url)))
+    page.goto(address)
+    yield page
+    page.close()
+
+
+def drop(page, path: Path) -> None:
+    """Drops a file, sees it arrive, clicks."""
+    page.set_input_files("input[type=file]", path)
+    page.get_by_role("link", name=" B").or_(page.get_by_role("link", name="B ")).wait_for()
+    page.get_by_role("button", name="Inspect").click()
+
+
+def encode(image: Image.Image) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
+def send(web: httpx.Client, name: str, content: bytes) -> str:
+    """Uploads a file and returns where the server has put it."""
+    [path] = web.post("/gradio_api/upload", files={"files": (name, content)}).json()
+    return path
+
+
+def ask(web: httpx.Client, file: object, scale: object = 0) -> dict:
+    """What the page does on a click, and the last that it is told."""
+    session = uuid.uuid4().hex
+    if isinstance(file, str):
+        file = {"path": file, "meta": {"_type": "gradio.FileData"}}
+    body = {"data": [file, scale], "fn_index": 0, "session_hash": session}
+    web.post("/gradio_api/queue/join", json=body).raise_for_status()
+    with web.stream("GET", f"/gradio_api/queue/data?session_hash={session}") as messages:
+        for line in messages.iter_lines():
+            if "process_completed" in line:
+                return json.loads(line.removeprefix("data: "))["output"]
+    raise AssertionError("no answer")
+
+
+def uploads(folder: Path) -> list[Path]:
+    """Files as they were uploaded; empty ones are Gradio's own."""
+    return [path for path in folder.glob("*/*") if len(path.parent.name) == 64]
+
+
+@pytest.mark.browser
+def test_a_photo_gets_a_verdict_a_map_and_a_report(page, address, folder, tmp_path):
+    draw_blot(BLOT).save(tmp_path / "pier 7.png")
+    page.get_by_label("Millimetres per pixel").fill("20")
+    drop(page, tmp_path / "pier 7.png")
+    page.locator(".verdict.cracked").wait_for()
+    said = page.locator(".facts").inner_text()
+    assert page.locator(".verdict").inner_text() == "Positive"
+    assert "Regions outlined\t1" in said
+    assert "m²" in said
+    picture = page.locator(".map img")
+    picture.wait_for()
+    page.wait_for_function("document.querySelector('.map img')?.naturalWidth == 120")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the report").click()
+    report = Path(download.value.path()).read_text()
+    assert download.value.suggested_filename == "report.html"
+    assert '"file": "pier 7.png"' in report
+    assert '"verdict": "Positive"' in report
+    assert str(folder) not in report
+    assert {url.split("/")[2] for _, url in page.asked if url.startswith("http")} == {
+        address.removeprefix("http://")
+    }
+    assert not uploads(folder)
+
+
+@pytest.mark.browser
+def test_a_patch_gets_its_probability_and_evidence_but_no_report(page, tmp_path):
+    draw_blot(size=(64, 40)).save(tmp_path / "patch.png")
+    drop(page, tmp_path / "patch.png")
+    page.locator(".verdict.sound").wait_for()
+    assert page.locator(".verdict").inner_text() == "Negative"
+    assert "64 x 40 pixels" in page.locator(".facts").inner_text()
+    page.wait_for_function("document.querySelector('.map img')?.naturalWidth > 300")
+    assert not page.get_by_role("button", name="Download the report").is_visible()
+
+
+@pytest.mark.browser
+def test_what_is_no_image_is_told_so_and_the_next_one_is_answered(page, tmp_path):
+    page.get_by_role("button", name="Inspect").click()
+    page.get_by_text("Choose a photo or a patch first.").wait_for()
+    (tmp_path / "notes.jpg").write_text("no image")
+    drop(page, tmp_path / "notes.jpg")
+    page.get_by_text("notes.jpg: is not a JPEG, PNG, BMP, GIF, TIFF or WebP image").wait_for()
+    draw_blot(BLOT).save(tmp_path / "photo.png")
+    drop(page, tmp_path / "photo.png")
+    page.locator(".verdict.cracked").wait_for()
+
+
+@pytest.mark.browser
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent(page, tmp_path):
+    with (tmp_path / "large.jpg").open("wb") as file:
+        file.truncate(65 * MEGABYTE)
+    page.set_input_files("input[type=file]", tmp_path / "large.jpg")
+    page.get_by_text("exceed the maximum allowed size of 64").wait_for()
+    assert not any(method == "POST" for method, _ in page.asked)
+
+
+def test_50_megabytes_are_answered_and_more_than_64_refused(web, folder):
+    photo = encode(draw_blot(BLOT)).ljust(50 * MEGABYTE, b"\0")
+    assert "Positive" in ask(web, send(web, "photo.png", photo))["data"][0]
+    assert not uploads(folder)
+    for headers in ({"Content-Length": str(65 * MEGABYTE)}, {"Transfer-Encoding": "chunked"}):
+        connection = HTTPConnection(web.base_url.host, web.base_url.port)
+        connection.request("POST", "/gradio_api/upload", headers=headers)
+        refused = connection.getresponse()
+        assert refused.status == 413
+        assert b"64 MB" in refused.read()
+        connection.close()
+
+
+def test_ten_at_once_are_all_answered_rightly(web, folder):
+    # Five users each upload one and the same file.
+    photos = [(encode(draw_blot(BLOT)), "Positive"), (encode(draw_blot()), "Negative")]
+
+    def use(user: int) -> bool:
+        photo, expected = photos[user % 2]
+        arrived.wait()
+        path = send(web, "photo.png", photo)
+        arrived.wait()
+        return f"<strong>{expected}<" in ask(web, path)["data"][0]
+
+    arrived = threading.Barrier(10)
+    with ThreadPoolExecutor(10) as users:
+        assert all(users.map(use, range(10)))
+    assert not uploads(folder)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [__file__, "http://localhost/photo.png", "https://huggingface.co/photo.png", "photo.png"],
+)
+def test_only_uploads_are_looked_at(path, web, folder):
+    assert "is not here" in ask(web, path)["error"]
+    assert "is not here" in ask(web, f"{folder}/../{path}")["error"]
+    # Where no file belongs, Gradio would look as well.
+    elsewhere = [{"path": path, "meta": {"_type": "gradio.FileData"}}]
+    assert "is not here" in ask(web, None, elsewhere)["error"]
+
+
+def test_only_what_the_page_needs_is_served(web, folder):
+    for path in (
+        f"file={__file__}",
+        f"file={folder}/../../../../../..{__file__}",
+        "file=http://localhost/",
+        *("info", "openapi.json", "proxy=http://localhost/", "deep_link?session_hash=x", "runs"),
+    ):
+        assert web.get(f"/gradio_api/{path}").status_code in (403, 404)
+    for path in ("process_recording", "run/predict", "call/inspect", "component_server"):
+        assert web.post(f"/gradio_api/{path}", json={}).status_code == 404
+
+
+def test_what_is_old_is_removed_and_what_is_new_is_not(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.html").touch()
+        (tmp_path / f"{name} upload").touch()
+    for name in ("old", "old upload"):
+        os.utime(tmp_path / name, (time.time() - 100, time.time() - 100))
+    stop = threading.Event()
+    stop.set()
+    _clean(tmp_path, stop, kept=50)
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "new upload"}
+
+
+def test_a_model_that_has_seen_no_sound_photos_judges_patches_only(classifier, tmp_path):
+    draw_blot(BLOT).save(tmp_path / "photo.png")
+    draw_blot(size=(50, 50)).save(tmp_path / "patch.png")
+    with pytest.raises(UserError, match="photos of sound surfaces"):
+        _ask(tmp_path / "photo.png", None, classifier, tmp_path / "out")
+    said = _ask(tmp_path / "patch.png", None, classifier, tmp_path)
+    assert "Negative" in said.text
+    assert said.picture.is_file()
+
+
+def test_where_gradio_is_missing_one_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.delitem(sys.modules, "crackclf.app.page")
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(UserError, match=r"pip install 'crackclf\[app\]'"):
+        importlib.import_module("crackclf.app.page")
+
+
+def test_a_taken_port_is_named_with_the_remedy(address, classifier):
+    port = int(address.rsplit(":", 1)[1])
+    with pytest.raises(UserError, match=f"port {port} .*--port"), serving(classifier, port):
+        pass
+
+
+def test_stopped_it_leaves_nothing(tmp_path, monkeypatch):
+    save_model(build_keras(), tmp_path / "model", build_card())
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    said = []
+
+    def stop(line: str, **_: bool) -> None:
+        said.append(line.split()[0])
+        with httpx.Client(base_url=said[0], trust_env=False) as web:
+            assert send(web, "photo.jpg", b"").startswith(str(tmp_path / "temporary"))
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("builtins.print", stop)
+    try:
+        command(str(tmp_path / "model"), 0)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert not any((tmp_path / "temporary").iterdir())
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(said[0], trust_env=False)

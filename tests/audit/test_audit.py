@@ -1,0 +1,90 @@
+import csv
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import run
+from crackclf.audit import audit
+
+
+@pytest.fixture
+def images(sample, tmp_path, monkeypatch):
+    """A copy of the sample, in which nothing is wrong, where no weights can be downloaded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", "")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    return shutil.copytree(sample, tmp_path / "images", ignore=shutil.ignore_patterns(".crackclf"))
+
+
+def test_the_audit_reports_every_problem_and_moves_nothing(images, monkeypatch, capsys, tmp_path):
+    negative, positive = (sorted((images / x).iterdir()) for x in ("Negative", "Positive"))
+    shutil.copy(negative[0], images / "Negative" / "copy<b>.jpg")
+    shutil.copy(positive[0], images / "Negative" / "wrong.jpg")
+    Image.open(positive[1]).resize((90, 90)).save(images / "Positive" / "small.jpg")
+    (images / "Negative" / "broken.jpg").write_bytes(b"")
+    before = {path: path.read_bytes() for path in images.glob("*/*.jpg")}
+    # Copying these would not end.
+    os.mkfifo(images / "Negative" / "pipe.jpg")
+    (images / "Positive" / "device.jpg").symlink_to("/dev/zero")
+    options = ["--json", "a.json", "--html", "a.html", "--quarantine", "odd"]
+    assert run(monkeypatch, "audit", images, *options) == 1
+    said = capsys.readouterr().out
+    for finding in (
+        "3 files cannot be trained on",
+        "2 groups of byte-identical files, 4 in all",
+        "1 groups of images that look alike",
+        "1 of these groups are in both classes",
+        "images of 2 sizes",
+    ):
+        assert finding in said
+    assert {path: path.read_bytes() for path in before} == before
+
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["files"]["contradictions"] == [
+        ["Negative/wrong.jpg", f"Positive/{positive[0].name}"]
+    ]
+    page = (tmp_path / "a.html").read_text()
+    assert "copy<b>" not in page
+    assert page.count("<img src='data:image/jpeg;base64,") >= 8
+    rows = dict(csv.reader((tmp_path / "odd" / "reasons.csv").open()))
+    assert rows["Negative/wrong.jpg"] in ("is in both classes", "does not look like Negative")
+    assert (tmp_path / "odd" / "Negative" / "broken.jpg").exists()
+    assert f"Negative/{negative[0].name}" not in rows
+    for name in ("Negative/pipe.jpg", "Positive/device.jpg"):
+        assert "is not a file but" in rows[name]
+        assert not (tmp_path / "odd" / name).exists()
+
+
+def test_a_copy_and_a_near_copy_of_an_image_are_judged_together(images, monkeypatch):
+    first = min((images / "Negative").iterdir())
+    shutil.copy(first, images / "Negative" / "copy.jpg")
+    Image.open(first).resize((90, 90)).save(images / "Negative" / "near.jpg")
+    seen = {}
+
+    def judge(features, labels, groups):
+        seen.update(groups=groups)
+        return np.ones(len(labels))
+
+    monkeypatch.setattr(audit, "build_model", lambda size: None)
+    monkeypatch.setattr(
+        audit,
+        "cache_features",
+        lambda model, data: {x: np.zeros((len(y), 1, 1)) for x, y in data.labels.items()},
+    )
+    monkeypatch.setattr(audit, "label_probabilities", judge)
+    audit.audit(images)
+    assert max(seen["groups"].count(group) for group in seen["groups"]) == 3
+
+
+def test_a_quarantine_folder_that_exists_is_refused_before_anything_is_checked(
+    images, monkeypatch, capsys, tmp_path
+):
+    (tmp_path / "odd").mkdir()
+    assert run(monkeypatch, "audit", images, "--quarantine", "odd") == 2
+    assert capsys.readouterr().err.startswith("Error: odd: already exists.")
+    assert not (images / ".crackclf").exists()

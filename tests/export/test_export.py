@@ -1,0 +1,250 @@
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from conftest import build_card, run, save_noise
+from crackclf.data.folders import ImageFile
+from crackclf.errors import UserError
+from crackclf.export import export as exporting
+from crackclf.export.choose import choose_images
+from crackclf.export.export import build_serving_function, export_model
+from crackclf.export.formats import FORMATS, Exported
+from crackclf.images.check import check_image
+from crackclf.images.decode import read_image
+from crackclf.images.resize import resize
+from crackclf.models.augmentation import build_augmentation
+from crackclf.prediction.classifier import load_model
+from crackclf.saved.store import load_keras_model, save_model
+
+L = keras.layers
+NEEDS = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "openvino": ("openvino",)}
+
+
+def build(mirrored: bool):
+    """A model with augmentation, whose answers differ from image to image, and view to view."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    x = L.Rescaling(1 / 127.5, -1)(build_augmentation()(inputs))
+    x = L.Conv2D(8, 9, 6, activation="relu")(x)
+    x = L.Flatten()(x) if mirrored else L.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, L.Dense(2, activation="softmax", kernel_initializer="normal")(x))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    card = build_card(threshold=0.5, temperature=1.7)
+    return save_model(build(False), tmp_path_factory.mktemp("models") / "small", card)
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory):
+    card = build_card(threshold=0.5, temperature=0.6, mirrored=True)
+    return save_model(build(True), tmp_path_factory.mktemp("models") / "mirrored", card)
+
+
+@pytest.fixture
+def classifier(folder):
+    return load_model(folder)
+
+
+@pytest.fixture
+def patches(tmp_path):
+    return [save_noise(tmp_path / f"{i}.png", i, size=(40 + i, 30)) for i in range(6)]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("kind", ["folder", "mirrored"])
+def test_its_own_runtime_says_of_images_of_any_size_what_the_saved_model_says(
+    kind, format, patches, tmp_path, request
+):
+    for module in NEEDS.get(format, ()):
+        pytest.importorskip(module)
+    model = request.getfixturevalue(kind)
+    classifier = load_model(model)
+    path = tmp_path / f"model{FORMATS[format].suffix}"
+    result = export_model(model, path, format, patches, [True] * 6)
+    assert result.max_difference < 1e-4
+    assert (result.images, result.agreement, len(result.accuracy)) == (6, 1, 2)
+    loaded = FORMATS[format].load(path)
+    assert loaded.about["class_names"] == ["Negative", "Positive"]
+    assert loaded.about["threshold"] == 0.5
+    batch = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(loaded.run(batch), classifier.probabilities(batch), atol=1e-4)
+    left = {file.name for file in tmp_path.iterdir()} - {file.name for file in patches}
+    assert left == {path.name} | ({"model.bin"} if format == "openvino" else set())
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino", "litert"])
+def test_eight_bits_are_smaller_and_say_nearly_the_same(format, patches, tmp_path):
+    for module in (*NEEDS.get(format, ()), "nncf"):
+        pytest.importorskip(module)
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    x = L.Conv2D(64, 3, activation="relu")(L.Conv2D(64, 3)(L.Rescaling(1 / 255)(inputs)))
+    x = L.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, L.Dense(2, activation="softmax")(x))
+    folder, sizes = save_model(model, tmp_path / "large", build_card()), []
+    for calibration in ([], patches[:3]):
+        path = tmp_path / f"{len(calibration)}{FORMATS[format].suffix}"
+        found = export_model(folder, path, format, patches[3:], None, calibration)
+        weights = path.with_suffix(".bin") if format == "openvino" else path
+        sizes.append(weights.stat().st_size)
+    assert sizes[1] < 0.6 * sizes[0]
+    assert 0 < found.max_difference < 0.02
+
+
+def test_the_graph_holds_no_augmentation(folder, classifier):
+    function = build_serving_function(load_keras_model(folder), classifier.card)
+    graph = function.get_concrete_function().graph
+    assert not [x.name for x in graph.get_operations() if "random" in x.type.lower()]
+
+
+def test_labels_and_threshold_can_be_read_without_crackclf(folder, patches, tmp_path):
+    export_model(folder, tmp_path / "m.tflite", "litert", patches)
+    with zipfile.ZipFile(tmp_path / "m.tflite") as file:
+        assert file.read("labels.txt").decode().split() == ["Negative", "Positive"]
+        assert json.loads(file.read("crackclf.json"))["threshold"] == 0.5
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_litert_file_names_what_it_takes_and_gives(calibrated, folder, patches, tmp_path):
+    path = tmp_path / "m.tflite"
+    export_model(folder, path, "litert", patches, None, patches if calibrated else ())
+    run = Interpreter(str(path)).get_signature_runner()
+    image = read_image(patches[0])
+    said = run(image=image[None])
+    assert list(said) == ["probabilities"]
+    expected = load_model(folder).probabilities(resize(image, 32, 32)[None])
+    np.testing.assert_allclose(said["probabilities"], expected, atol=0.02 if calibrated else 1e-4)
+
+
+def test_a_saved_model_names_what_it_takes_and_gives(folder, patches, tmp_path):
+    export_model(folder, tmp_path / "m", "saved_model", patches)
+    serve = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"]
+    assert list(serve.structured_outputs) == ["probabilities"]
+    assert list(serve.structured_input_signature[1]) == ["image"]
+
+
+def test_an_onnx_file_runs_where_there_is_neither_tensorflow_nor_crackclf(
+    folder, classifier, patches, tmp_path
+):
+    for module in NEEDS["onnx"]:
+        pytest.importorskip(module)
+    export_model(folder, tmp_path / "m.onnx", "onnx", patches)
+    script = """
+import json, sys
+for name in ("tensorflow", "keras", "crackclf"):
+    sys.modules[name] = None
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+said = session.run(["probabilities"], {"image": np.full((2, 50, 60, 3), 90, np.uint8)})[0]
+print(json.dumps([said.tolist(), session.get_modelmeta().custom_metadata_map["crackclf"]]))
+"""
+    printed = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "m.onnx"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    said, about = json.loads(printed)
+    expected = classifier.probabilities(np.full((2, 32, 32, 3), 90, np.uint8))
+    np.testing.assert_allclose(said, expected, atol=1e-4)
+    assert json.loads(about)["positive_class"] == "Positive"
+
+
+def test_a_file_that_says_something_else_is_removed(folder, patches, tmp_path, monkeypatch):
+    litert = FORMATS["litert"]
+
+    def load(path):
+        exported = litert.load(path)
+        return Exported(lambda images: exported.run(images)[:, ::-1], exported.about)
+
+    monkeypatch.setitem(exporting.FORMATS, "litert", litert._replace(load=load))
+    before = set(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"m\.tflite.*differ by at most"):
+        export_model(folder, tmp_path / "m.tflite", "litert", patches)
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "message"),
+    [
+        ("m.tflite", "torchscript", "expected one of the formats onnx, openvino"),
+        ("m.pb", "litert", r"expected a name ending in \.tflite"),
+        ("there.tflite", "litert", "already exists"),
+        ("there.xml", "openvino", r"there\.bin: already exists"),
+        ("no/m.tflite", "litert", "does not exist; create it"),
+    ],
+)
+def test_names_that_cannot_be_written_are_refused(name, format, message, folder, patches, tmp_path):
+    (tmp_path / "there.tflite").write_text("mine")
+    (tmp_path / "there.bin").write_text("mine")
+    with pytest.raises(UserError, match=message):
+        export_model(folder, tmp_path / name, format, patches)
+    assert (tmp_path / "there.tflite").read_text() == "mine"
+
+
+def test_what_cannot_be_exported_is_said(folder, patches, tmp_path):
+    with pytest.raises(UserError, match="saved_model has no int8"):
+        export_model(folder, tmp_path / "m", "saved_model", patches, None, patches)
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        export_model(tmp_path / "nowhere", tmp_path / "m.tflite", "litert", patches)
+    assert set(tmp_path.iterdir()) == set(patches)
+
+
+def test_a_model_in_pytorch_is_not_exported(patches, tmp_path):
+    torch = pytest.importorskip("crackclf.torch")
+    card = build_card(backbone="resnet18-torch")
+    twin = save_model(torch.build_resnet18(None), tmp_path / "twin", card)
+    with pytest.raises(UserError, match=r"only Keras models .*torch\.onnx\.export"):
+        export_model(twin, tmp_path / "m.tflite", "litert", patches)
+
+
+def test_images_to_measure_on_are_neither_trained_on_nor_quantised_by():
+    digests = [f"{i % 20}" for i in range(30)]  # Some of them twice.
+    images = [ImageFile(Path(f"{i}.png"), 0, x, True, 32) for i, x in enumerate(digests)]
+    split = {f"{i}": "train" for i in range(6)} | {f"{i}": "validation" for i in range(6, 9)}
+    measured, chosen = choose_images(images, split, calibration=12)
+    said = {name: {digests[i] for i in x} for name, x in (("on", measured), ("by", chosen))}
+    assert len(chosen) == len(said["by"]) == 12
+    assert set(split) <= said["by"]  # They cannot be measured on anyway.
+    assert said["on"] == {f"{i}" for i in range(20)} - said["by"]
+    assert {digests[i] for i in choose_images(images, split | {"9": "test"}, 0)[0]} == {"9"}
+    with pytest.raises(UserError, match=r"expected 20 images to quantise by"):
+        choose_images(images, split, calibration=20)
+
+
+def test_the_command_measures_on_images_that_the_model_never_saw(
+    folder, make_folder, tmp_path, monkeypatch, capsys
+):
+    data = make_folder({"Negative": 5, "Positive": 4})
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    files = sorted(data.rglob("*.png"))
+    rows = [f"train,x,{check_image(file).digest},{file}" for file in files[:6]]
+    (model / "split.csv").write_text("\n".join(["subset,class,digest,file", *rows]))
+    out = tmp_path / "m.tflite"
+    arguments = ("export", model, "--format", "litert", "--out", out)
+    assert run(monkeypatch, *arguments, "--data", data) == 0
+    assert "On 3 images against the saved model" in capsys.readouterr().out
+    out.unlink()
+    assert run(monkeypatch, *arguments, "--data", data, "--int8") == 2
+    assert "expected 300 images to quantise by" in capsys.readouterr().err
+    assert run(monkeypatch, *arguments, "--int8") == 2
+    assert "--data" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_without_images_drawn_ones_check_it(folder, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "m.tflite"
+    assert run(monkeypatch, "export", folder, "--format", "litert", "--out", out) == 0
+    printed = capsys.readouterr()
+    assert "On 32 images" in printed.out
+    assert "drawn" in printed.err

@@ -1,0 +1,319 @@
+import csv
+import dataclasses
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.ExifTags import GPS, Base
+
+from conftest import draw_blot, make_exif
+from crackclf.errors import UserError
+from crackclf.inspection import folder as module
+from crackclf.inspection.folder import inspect_photos
+
+BLOT = (30, 20, 80, 60)
+SCHEMA = Path(module.__file__).with_name("inspection.schema.json")
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A cracked photo, a sound one, and one that is broken."""
+    (tmp_path / "site" / "east").mkdir(parents=True)
+    draw_blot(BLOT).save(tmp_path / "site" / "a.png")
+    draw_blot().save(tmp_path / "site" / "east" / "b.jpg")
+    (tmp_path / "site" / "east" / "c.jpg").write_bytes(b"")
+    return tmp_path / "site"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def told(out: Path) -> list[dict]:
+    return json.loads((out / "inspection.json").read_text())["photos"]
+
+
+def test_every_photo_is_told_and_a_broken_one_does_not_stop_the_others(site, inspector, tmp_path):
+    cracked, sound, broken = inspect_photos([site], inspector, tmp_path / "out")
+    assert [cracked["verdict"], sound["verdict"]] == ["Positive", "Negative"]
+    assert [cracked["error"], sound["error"]] == ["", ""]
+    assert cracked["file"] == str(site / "a.png")
+    assert cracked["regions"] == 1
+    assert cracked["area_share"] == pytest.approx(cracked["area_px"] / (120 * 90), abs=1e-5)
+    assert (sound["regions"], sound["area_px"]) == (0, 0)
+    known = {name for name, value in broken.items() if value is not None}
+    assert known == {"file", "error"}
+    assert "c.jpg: is empty" in broken["error"]
+
+
+def test_a_folder_is_written_that_can_be_handed_on(site, inspector, tmp_path):
+    photos = inspect_photos([site], inspector, tmp_path / "out")
+    shown = {name for name in contents(tmp_path / "out") if not name.startswith(".")}
+    overlays = {photo["overlay"] for photo in photos if not photo["error"]}
+    assert shown == overlays | {"report.html", "photos.csv", "inspection.json", "settings.json"}
+    assert all(re.fullmatch(r"overlays/[ab]-[0-9a-f]{8}\.jpg", name) for name in overlays)
+    assert len(overlays) == 2
+    result = json.loads((tmp_path / "out" / "inspection.json").read_text())
+    assert [photo["file"] for photo in result["photos"]] == [photo["file"] for photo in photos]
+    assert len(result["photos"][0]["regions"][0]["polygons"]) == 1
+    assert result["settings"]["region_threshold"] == 0.5
+    assert result["settings"]["model"] == inspector.card.fingerprint
+    with Image.open(tmp_path / "out" / photos[0]["overlay"]) as overlay:
+        assert overlay.size == (120, 90)
+
+
+def test_the_table_has_a_row_for_every_photo(site, inspector, tmp_path):
+    photos = inspect_photos([site], inspector, tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "photos.csv").open()))
+    assert [row["file"] for row in rows] == [photo["file"] for photo in photos]
+    assert [row["verdict"] for row in rows] == ["Positive", "Negative", ""]
+    assert [row["regions"] for row in rows] == ["1", "0", ""]
+    assert [bool(row["error"]) for row in rows] == [False, False, True]
+    assert float(rows[0]["probability"]) == photos[0]["probability"]
+
+
+def test_positions_are_given_when_the_photos_have_them_longitude_first(inspector, tmp_path):
+    place = {
+        GPS.GPSLatitudeRef: "S",
+        GPS.GPSLatitude: (33.0, 30.0, 0.0),
+        GPS.GPSLongitudeRef: "E",
+        GPS.GPSLongitude: (151.0, 15.0, 0.0),
+    }
+    draw_blot(BLOT).save(tmp_path / "low.jpg", exif=make_exif(gps=place))
+    high = make_exif(gps=place | {GPS.GPSAltitude: 40.5})
+    draw_blot().save(tmp_path / "high.jpg", exif=high)
+    draw_blot().save(tmp_path / "nowhere.jpg")
+    paths = [tmp_path / f"{name}.jpg" for name in ("low", "high", "nowhere")]
+    inspect_photos(paths, inspector, tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "positions.geojson").read_text())
+    assert found["type"] == "FeatureCollection"
+    low, high = found["features"]
+    assert low["geometry"] == {"type": "Point", "coordinates": [151.25, -33.5]}
+    assert high["geometry"]["coordinates"] == [151.25, -33.5, 40.5]
+    assert low["properties"]["file"] == str(tmp_path / "low.jpg")
+    assert (low["properties"]["regions"], high["properties"]["regions"]) == (1, 0)
+
+
+def test_with_a_scale_areas_are_in_square_metres(site, inspector, tmp_path):
+    _, sound, _ = inspect_photos([site], inspector, tmp_path / "out", mm_per_pixel=20)
+    cracked = told(tmp_path / "out")[0]
+    (region,) = cracked["regions"]
+    assert region["area_m2"] == pytest.approx(region["area"] * 20**2 / 1e6, abs=1e-6)
+    assert cracked["area_m2"] == pytest.approx(region["area_m2"], abs=1e-6)
+    assert sound["area_m2"] == 0
+    left, top, right, bottom = region["box"]
+    assert region["box_mm"] == pytest.approx([(right - left) * 20, (bottom - top) * 20], abs=0.1)
+    # Nothing has to be looked at again to be told in another scale, or in none.
+    row, *_ = inspect_photos([site], inspector, tmp_path / "out")
+    cracked = told(tmp_path / "out")[0]
+    assert row["area_m2"] is None
+    assert "area_m2" not in cracked
+    assert "area_m2" not in cracked["regions"][0]
+
+
+def test_what_is_done_is_not_done_again(site, inspector, tmp_path, monkeypatch):
+    first = inspect_photos([site], inspector, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    monkeypatch.setattr(module, "inspect_photo", None)
+    assert json.dumps(inspect_photos([site], inspector, tmp_path / "out")) == json.dumps(first)
+    assert contents(tmp_path / "out") == before
+
+
+def test_after_an_interruption_it_goes_on_with_what_is_missing(inspector, tmp_path, monkeypatch):
+    for name, box in (("a", BLOT), ("b", ()), ("c", (10, 10, 50, 70))):
+        draw_blot(box).save(tmp_path / f"{name}.png")
+    files, looked = [tmp_path / f"{name}.png" for name in "abc"], []
+    inspect_photo = module.inspect_photo
+
+    def look(photo, *arguments):
+        looked.append(np.asarray(photo).mean())
+        if len(looked) == 2:
+            raise KeyboardInterrupt
+        return inspect_photo(photo, *arguments)
+
+    monkeypatch.setattr(module, "inspect_photo", look)
+    with pytest.raises(KeyboardInterrupt):
+        inspect_photos(files, inspector, tmp_path / "out")
+    assert not (tmp_path / "out" / "report.html").exists()
+    photos = inspect_photos(files, inspector, tmp_path / "out")
+    assert looked[1:] == [looked[1], looked[1], looked[3]]  # The second twice, the first once.
+    assert len(looked) == 4
+    assert [photo["verdict"] for photo in photos] == ["Positive", "Negative", "Positive"]
+    inspect_photos(files, inspector, tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_photo_that_has_changed_is_inspected_again(inspector, tmp_path):
+    draw_blot().save(tmp_path / "a.png")
+    (before,) = inspect_photos([tmp_path / "a.png"], inspector, tmp_path / "out")
+    draw_blot(BLOT).save(tmp_path / "a.png")
+    (after,) = inspect_photos([tmp_path / "a.png"], inspector, tmp_path / "out")
+    assert (before["verdict"], after["verdict"]) == ("Negative", "Positive")
+
+
+def test_other_settings_are_refused_and_the_inspection_is_left_as_it_is(site, inspector, tmp_path):
+    inspect_photos([site], inspector, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with pytest.raises(UserError, match=r"other settings \(false_alarms\).*another folder"):
+        inspect_photos([site], inspector, tmp_path / "out", false_alarms=0.1)
+    card = dataclasses.replace(inspector.card, sha256={"model.keras": "1" * 64}, threshold=0.4)
+    other = dataclasses.replace(inspector, card=card)
+    with pytest.raises(UserError, match=r"other settings \(model, threshold\)"):
+        inspect_photos([site], other, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "settings.json"])
+def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(
+    name, site, inspector, tmp_path
+):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text('{"mine": 1}')
+    with pytest.raises(UserError, match="Name another folder"):
+        inspect_photos([site], inspector, tmp_path / "out")
+    assert contents(tmp_path / "out") == {name: b'{"mine": 1}'}
+
+
+def test_an_empty_folder_is_filled(site, inspector, tmp_path):
+    (tmp_path / "out").mkdir()
+    inspect_photos([site / "a.png"], inspector, tmp_path / "out")
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"mm_per_pixel": value} for value in (0, -1, float("nan"))),
+        *({"false_alarms": value} for value in (0, 0.01)),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_before_a_folder_is_made(
+    settings, site, inspector, tmp_path
+):
+    with pytest.raises(UserError, match="Received: "):
+        inspect_photos([site], inspector, tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_copies_of_a_photo_are_all_told_each_by_its_name(inspector, tmp_path):
+    for name in ("a.png", "b.png"):
+        draw_blot(BLOT).save(tmp_path / name)
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    photos = inspect_photos(files, inspector, tmp_path / "out")
+    assert [photo["file"] for photo in photos] == list(map(str, files))
+    assert all((tmp_path / "out" / photo["overlay"]).exists() for photo in photos)
+
+
+@pytest.mark.parametrize("name", ["a<b>&'\"c.png", "</script><b>x.png", "<!--notes-->.png"])
+def test_a_file_name_cannot_break_out_of_the_report(name, inspector, tmp_path):
+    path = tmp_path / name  # One of them lies in a folder called "<".
+    path.parent.mkdir(exist_ok=True)
+    camera = {Base.Make: "</script><script>alert(1)</script>"}
+    draw_blot(BLOT).save(path, exif=make_exif(camera))
+    (photo,) = inspect_photos([path], inspector, tmp_path / "out")
+    assert photo["file"] == str(path)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert name not in page
+    facts, pictures = re.findall(r'<script type="application/json">(.*)</script>', page)[0].split(
+        '</script><script type="application/json">'
+    )
+    assert page.count("<script") == page.count("</script>") == 3
+    assert json.loads(facts)["file"] == str(path)
+    assert json.loads(pictures).keys() == {"preview", "heat"}
+    assert next(csv.DictReader((tmp_path / "out" / "photos.csv").open()))["file"] == str(path)
+
+
+def test_the_report_needs_nothing_but_itself(site, inspector, tmp_path):
+    inspect_photos([site], inspector, tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert set(re.findall(r"https?:[^\"'\s]*", page)) == {"http://www.w3.org/2000/svg"}
+    assert "default-src 'none'" in page
+    assert page.count("data:image/jpeg;base64,") == page.count("data:image/png;base64,") == 2
+    assert "3 photos: 1 with cracks, 1 without, 1 that could not be read" in page
+
+
+@pytest.mark.parametrize("mm_per_pixel", [None, 0.4])
+def test_inspection_json_is_as_its_schema_says(mm_per_pixel, site, inspector, tmp_path):
+    jsonschema = pytest.importorskip("jsonschema")
+    inspect_photos([site], inspector, tmp_path / "out", mm_per_pixel=mm_per_pixel)
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    check = jsonschema.Draft202012Validator(schema)
+    result = json.loads((tmp_path / "out" / "inspection.json").read_text())
+    check.validate(result)
+    result["photos"][0]["regions"][0]["box"].pop()
+    assert not check.is_valid(result)
+
+
+def test_pictures_of_an_inspection_are_no_photos_to_inspect(inspector, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw_blot(BLOT).save("one.png")
+    for out in ("inspection", "inspection", "other"):
+        assert [photo["file"] for photo in inspect_photos(["."], inspector, out)] == ["one.png"]
+
+
+@pytest.mark.parametrize("name", ["n" * 240 + ".png", os.fsdecode(b"\xff.png")])
+def test_photos_of_any_name_are_inspected(name, inspector, tmp_path):
+    draw_blot(BLOT).save(tmp_path / "a.png")
+    try:
+        (tmp_path / "a.png").rename(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system does not take such a name")
+    for _ in range(2):
+        (photo,) = inspect_photos([tmp_path / name], inspector, tmp_path / "out")
+        assert photo["verdict"] == "Positive"
+        assert (tmp_path / "out" / photo["overlay"]).is_file()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"overlay": 3}'])
+def test_a_damaged_part_is_made_again(content, site, inspector, tmp_path):
+    inspect_photos([site], inspector, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    for part in (tmp_path / "out" / ".parts").iterdir():
+        part.write_text(content)
+    inspect_photos([site], inspector, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_picture_that_was_removed_is_made_again(site, inspector, tmp_path):
+    inspect_photos([site], inspector, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "overlays")
+    inspect_photos([site], inspector, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_what_is_told_is_what_the_json_holds_at_once_and_later(site, inspector, tmp_path):
+    first, again = (inspect_photos([site], inspector, tmp_path / "out") for _ in range(2))
+    assert first == again
+    for row, photo in zip(first, told(tmp_path / "out"), strict=True):
+        for name in row.keys() & photo.keys() - {"regions"}:
+            assert row[name] == photo[name]
+        assert row["regions"] == (None if photo["error"] else len(photo["regions"]))
+
+
+def test_settings_that_are_damaged_are_refused(site, inspector, tmp_path):
+    inspect_photos([site], inspector, tmp_path / "out")
+    (tmp_path / "out" / "settings.json").write_text("[]")
+    with pytest.raises(UserError, match="other settings"):
+        inspect_photos([site], inspector, tmp_path / "out")
+
+
+def test_a_file_is_no_folder_to_write_to(site, inspector, tmp_path):
+    with pytest.raises(UserError, match="was not written by crackclf"):
+        inspect_photos([site], inspector, site / "a.png")
+
+
+def test_a_spreadsheet_finds_no_formula_in_the_table(inspector, tmp_path):
+    photo = tmp_path / "a.jpg"
+    draw_blot().save(photo, exif=make_exif({Base.Model: '=HYPERLINK("http://x")'}))
+    inspect_photos([photo], inspector, tmp_path / "out")
+    with (tmp_path / "out" / "photos.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["camera"] == '\'=HYPERLINK("http://x")'

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import build_card, build_keras
+from crackclf.errors import UserError
+from crackclf.images.listing import list_pictures
+from crackclf.prediction.predict import ask, predict
+from crackclf.saved.store import save_model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "inner").mkdir()
+    Image.new("RGB", (50, 30), "black").save(tmp_path / "dark.png")
+    Image.new("L", (32, 32), 255).save(tmp_path / "inner" / "light.jpg")
+    return tmp_path
+
+
+def draw(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+
+
+def test_files_folders_and_arrays_get_the_same_answers(folder, classifier):
+    by_folder = predict(folder, classifier)
+    assert [(p.file, p.label) for p in by_folder] == [
+        (str(folder / "dark.png"), "Positive"),
+        (str(folder / "inner" / "light.jpg"), "Negative"),
+    ]
+    assert predict([folder / "dark.png"], classifier) == by_folder[:1]
+    assert predict(str(folder / "dark.png"), classifier) == by_folder[:1]
+    arrays = np.stack([np.zeros((64, 64, 3)), np.full((64, 64, 3), 255.0)])
+    by_array = predict(arrays, classifier)
+    assert [p.file for p in by_array] == ["0", "1"]
+    assert [p.probability for p in by_array] == pytest.approx(
+        [p.probability for p in by_folder], abs=1e-6
+    )
+    assert predict(arrays[0], classifier) == by_array[:1]
+    assert predict(arrays.astype(np.uint8), classifier) == by_array
+
+
+def test_an_image_of_pillow_is_answered_as_its_file_is(folder, classifier):
+    image = Image.open(folder / "dark.png").rotate(20, fillcolor="white")
+    image.save(folder / "turned.png")
+    expected = predict(folder / "turned.png", classifier)[0].probability
+    assert [p.probability for p in predict(image, classifier)] == [expected]
+    assert predict(image.convert("RGBA"), classifier)[0].probability == expected
+
+
+def test_a_list_may_mix_all_of_these(folder, classifier):
+    image = Image.new("RGB", (40, 40), "white")
+    found = predict([folder, image, draw(2, 40, 40), folder / "dark.png"], classifier)
+    assert [p.file for p in found] == [
+        str(folder / "dark.png"),
+        str(folder / "inner" / "light.jpg"),
+        *("2", "3", "4"),
+        str(folder / "dark.png"),
+    ]
+
+
+def test_a_file_gets_the_probability_its_pixels_get_from_keras(folder, classifier):
+    pixels = draw(32, 32)
+    Image.fromarray(pixels).save(folder / "a.png")
+    expected = build_keras().predict(pixels[None], verbose=0)[0, 1]
+    assert predict(folder / "a.png", classifier)[0].probability == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_folder_of_a_saved_model_stands_for_it(folder, classifier, tmp_path):
+    save_model(build_keras(), tmp_path / "model", build_card())
+    assert predict(draw(3, 32, 32), tmp_path / "model") == predict(draw(3, 32, 32), classifier)
+    assert predict(draw(3, 32, 32), str(tmp_path / "model")) == predict(draw(3, 32, 32), classifier)
+
+
+def test_without_a_model_the_one_in_the_package_answers(folder):
+    [found] = predict(folder / "dark.png")
+    assert found.label in ("crack", "no_crack")
+    assert [found] == predict(folder / "dark.png", "shipped")
+
+
+def test_a_keras_model_is_refused_in_a_sentence(folder):
+    with pytest.raises(UserError, match="expected a Classifier from load_model"):
+        predict(folder, build_keras())  # pyright: ignore[reportArgumentType]
+
+
+def test_an_unreadable_image_is_listed_and_the_others_go_on(folder, classifier):
+    (folder / "broken.jpg").write_bytes(b"")
+    predictions = predict(folder, classifier)
+    assert [p.label for p in predictions] == [None, "Positive", "Negative"]
+    assert predictions[0].probability is None
+    assert "broken.jpg: is empty" in predictions[0].error
+    assert [p.error for p in predictions[1:]] == ["", ""]
+
+
+def test_many_images_keep_their_order(tmp_path, classifier):
+    files = [tmp_path / f"p{i:02}.png" for i in range(50)]
+    for i, file in enumerate(files):
+        Image.new("L", (32, 32), 5 * i).save(file)
+    files[20].write_bytes(b"no image")
+    predictions = predict(files, classifier)
+    assert [p.file for p in predictions] == [str(file) for file in files]
+    assert [i for i, p in enumerate(predictions) if p.error] == [20]
+    scores = [p.probability for p in predictions if p.probability is not None]
+    assert scores == sorted(scores, reverse=True)
+    answers = list(ask(list_pictures(files), classifier))
+    assert isinstance(answers[20], UserError)
+    assert [float(x[1]) for x in answers if not isinstance(x, UserError)] == scores
+
+
+@pytest.mark.parametrize("paths", ["gone.jpg", [], "empty"])
+def test_paths_that_name_no_image_are_errors(paths, tmp_path, classifier, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError):
+        predict(paths, classifier)
+
+
+@pytest.mark.parametrize(
+    ("images", "received"),
+    [
+        (np.zeros((4, 4)), r"shape \(4, 4\)"),
+        (np.zeros((0, 4, 4, 3)), r"shape \(0, 4, 4, 3\)"),
+        (draw(4, 4) / 255, "float64 from 0.0"),
+        (np.full((4, 4, 3), np.nan), "float64 from nan to nan"),
+        (7, "int"),
+    ],
+)
+def test_what_is_no_image_is_refused(images, received, classifier):
+    with pytest.raises(UserError, match=f"Received: {received}"):
+        predict(images, classifier)

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from conftest import build_card
+from crackclf.saved.card import softmax, to_logits
+
+LOGITS = np.array([[3.0, -1.0], [0.5, 2.5], [0.0, 0.0]])
+
+
+def test_a_temperature_softens_and_keeps_the_order():
+    sharp, soft = (build_card(temperature=t).calibrate(LOGITS) for t in (1.0, 2.0))
+    np.testing.assert_allclose(soft.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(
+        np.log(soft[:, 0] / soft[:, 1]), np.log(sharp[:, 0] / sharp[:, 1]) / 2, atol=1e-6
+    )
+    np.testing.assert_allclose(np.log(sharp[:, 0] / sharp[:, 1]), [4, -2, 0], atol=1e-6)
+
+
+def test_calibration_answers_in_float32_for_cells_as_for_patches():
+    found = build_card().calibrate(np.broadcast_to(LOGITS[0], (2, 3, 4, 2)))
+    assert (found.shape, found.dtype) == ((2, 3, 4, 2), np.float32)
+
+
+def test_large_logits_do_not_overflow():
+    np.testing.assert_array_equal(softmax(np.array([[1e4, -1e4]])), [[1, 0]])
+
+
+def test_logits_are_found_again_from_their_probabilities():
+    found = to_logits(softmax(LOGITS))
+    np.testing.assert_allclose(found[:, 0] - found[:, 1], LOGITS[:, 0] - LOGITS[:, 1], atol=1e-5)
+    assert np.isfinite(to_logits(np.array([0.0, 1.0]))).all()
+
+
+@pytest.mark.parametrize("positive", ["Negative", "Positive"])
+def test_a_probability_is_named_by_the_threshold(positive):
+    card = build_card(positive_class=positive, threshold=0.3)
+    assert card.class_names[card.positive_index] == positive
+    assert {positive, card.negative_class} == {"Negative", "Positive"}
+    assert [card.name_class(p) for p in (0.29, 0.3, 1.0)] == [
+        card.negative_class,
+        positive,
+        positive,
+    ]
+
+
+def test_the_fingerprint_is_the_sum_of_the_file_to_learn_on():
+    assert build_card().fingerprint == ""
+    assert build_card(sha256={"model.tflite": "a", "model.keras": "b"}).fingerprint == "b"
+    assert build_card(sha256={"model.pt": "c"}).fingerprint == "c"

@@ -1,0 +1,153 @@
+import csv
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from crackclf.data.datasets import load_datasets
+from crackclf.errors import UserError
+from crackclf.evaluation.metrics import Report
+from crackclf.images.decode import read_image
+from crackclf.images.resize import resize
+from crackclf.prediction.classifier import load_model
+from crackclf.prediction.predict import predict
+from crackclf.torch import CrackDataset, build_resnet18, predict_resnet18, train_resnet18
+from crackclf.torch.pytorch import torch
+from crackclf.training.compare import compare
+from crackclf.training.run import train_folder
+
+
+@pytest.fixture(scope="module")
+def data(sample):
+    return load_datasets(sample, image_size=40, batch_size=8)
+
+
+def loaders(data, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    training = torch.utils.data.DataLoader(
+        CrackDataset(data, "train"), data.batch_size, shuffle=True, generator=generator
+    )
+    return training, torch.utils.data.DataLoader(CrackDataset(data, "validation"), data.batch_size)
+
+
+def build(frozen=False):
+    torch.manual_seed(0)
+    return build_resnet18(weights=None, frozen=frozen)
+
+
+def scalars(folder, tag):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    return [(event.step, event.value) for event in events.Scalars(tag)]
+
+
+def test_the_dataset_gives_the_pixels_that_predict_sees(data):
+    images = CrackDataset(data, "train")
+    image, label = images[3]
+    expected = resize(read_image(data.files["train"][3]), 40, 40)
+    np.testing.assert_array_equal(image.permute(1, 2, 0), expected)
+    assert (image.dtype, label) == (torch.float32, data.labels["train"][3])
+
+
+def test_the_dataset_gives_the_pixels_that_keras_sees(data):
+    images = CrackDataset(data, "test")
+    assert len(images) == len(data.files["test"])
+    expected, labels = next(iter(data.test))
+    for i in range(len(expected)):
+        image, label = images[i]
+        assert image.shape == (3, 40, 40)
+        assert label == int(tf.argmax(labels[i]))
+        # TensorFlow's JPEG decoder is rougher than Pillow's.
+        difference = np.abs(image.permute(1, 2, 0).numpy() - expected[i])
+        assert difference.mean() < 2
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    model, folder = build(), tmp_path_factory.mktemp("logs") / "run"
+    return model, train_resnet18(model, *loaders(data), folder, iterations=20), folder
+
+
+def test_training_learns_and_leaves_curves_beside_keras(trained):
+    _, history, folder = trained
+    assert history[-1]["loss"] < history[0]["loss"]
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["val_loss"]) for row in rows] == [row["val_loss"] for row in history]
+    assert [step for step, _ in scalars(folder / "train", "batch_loss")] == [*range(20)]
+    curve = scalars(folder / "validation", "epoch_loss")
+    assert [value for _, value in curve] == pytest.approx([row["val_loss"] for row in history])
+    assert not (folder / "backup.pt").exists()
+
+
+def test_the_weights_of_the_best_pass_are_kept(trained, data):
+    model, history, _ = trained
+    losses = [row["val_loss"] for row in history]
+    assert min(losses) < losses[-1]  # Or this would prove nothing.
+    probabilities = predict_resnet18(model, loaders(data)[1])
+    truth = data.labels["validation"]
+    loss = -np.log(probabilities[np.arange(len(truth)), truth]).mean()
+    assert loss == pytest.approx(min(losses), rel=1e-3)
+
+
+def test_the_same_seed_gives_the_same_weights_interrupted_or_not(data, tmp_path):
+    whole = build()
+    expected = train_resnet18(whole, *loaders(data), tmp_path / "whole", iterations=7)
+
+    training, validation = loaders(data)
+    stopped, count = build(), 0
+
+    def stop(module, inputs):
+        nonlocal count
+        count += module.training
+        if count == 6:
+            raise KeyboardInterrupt
+
+    hook = stopped.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_resnet18(stopped, training, validation, tmp_path / "run", iterations=7)
+    hook.remove()
+    again = build()
+    history = train_resnet18(again, *loaders(data), tmp_path / "run", iterations=7)
+    assert history == expected
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    steps = [step for step, _ in scalars(tmp_path / "run" / "train", "batch_loss")]
+    assert steps == [*range(7)]
+
+
+def test_a_loss_that_is_no_number_stops_with_one_message(data, tmp_path):
+    model = build()
+    torch.nn.init.constant_(model.fc.weight, float("nan"))
+    with pytest.raises(UserError, match="no longer a number"):
+        train_resnet18(model, *loaders(data), tmp_path / "run", iterations=1)
+
+
+def test_it_is_trained_compared_and_used_like_a_keras_model(sample, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = compare(sample, ["resnet18-torch"], "out", epochs=1, image_size=32, weights="random")
+    [twin] = found.entries
+    assert twin.n == len(twin.wrong) + round(twin.accuracy * twin.n)
+    assert twin.parameters > 11_000_000
+    assert twin.images_per_second > 0
+    classifier = load_model("out-resnet18-torch")
+    assert classifier.card.backbone == "resnet18-torch"
+    assert set(classifier.card.metrics["test"]) == {field.name for field in fields(Report)}
+    test = load_datasets(sample, image_size=32).files["test"]
+    said = predict(test, "out-resnet18-torch")
+    wrong = {prediction.file for prediction in said if prediction.label not in prediction.file}
+    assert wrong == set(twin.wrong)
+
+
+def test_no_iteration_is_refused_before_anything_is_written(data, tmp_path):
+    with pytest.raises(UserError, match="iterations must be at least 1"):
+        train_resnet18(build(), *loaders(data), tmp_path / "run", iterations=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_views_which_it_does_not_cache_are_refused(sample, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="leave out views"):
+        train_folder(sample, "out", backbone="resnet18-torch", weights=None, views=1)
