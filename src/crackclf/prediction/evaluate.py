@@ -68,9 +68,9 @@ def evaluate(
             )
         classes = np.array([card.class_names.index(label) for label in labels])
     answers = []
-    for picture, answer in zip(pictures, ask(pictures, ready), strict=True):
+    for answer in ask(pictures, ready):
         if isinstance(answer, UserError):
-            raise UserError(f"{picture.name}: cannot be measured on: {answer}")
+            raise answer
         answers.append(answer)
     return compute_report(
         classes,
