@@ -20,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -109,7 +110,7 @@ def ask_tiles(
     pixels: np.ndarray, classifier: Classifier
 ) -> tuple[list[tuple[int, int]], np.ndarray, float]:
     """Upper left corners of the tiles, their log-odds, and the seconds it took."""
-    card, model = classifier.card, load_keras_model()
+    card, model = classifier.card, load_once()
     side, size = card.patch_size, card.image_size
     model.predict(np.zeros((32, size, size, 3), np.float32), verbose="0")
     start = time.perf_counter()
@@ -123,6 +124,12 @@ def ask_tiles(
     said = model.predict(np.stack(tiles), batch_size=32, verbose="0")
     seconds = time.perf_counter() - start
     return corners, card.log_odds(to_logits(said)) / card.temperature, seconds
+
+
+@cache
+def load_once() -> Any:
+    """The Keras model of the model in the box."""
+    return load_keras_model()
 
 
 def inside(
