@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -197,6 +198,37 @@ def test_ten_at_once_are_all_answered_rightly(web, folder):
     with ThreadPoolExecutor(10) as users:
         assert all(users.map(use, range(10)))
     assert not uploads(folder)
+
+
+SERVED = """
+import sys
+sys.modules["tensorflow"] = sys.modules["keras"] = None
+from crackclf import load_model
+from crackclf.app.server import serving
+with serving(load_model(), 0) as address:
+    print(address, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_it_answers_where_there_is_no_framework(tmp_path):
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVED],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with server:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        with httpx.Client(base_url=address, timeout=60, trust_env=False) as web:
+            patch = ask(web, send(web, "patch.png", encode(draw_blot(size=(227, 227)))))
+            photo = ask(web, send(web, "photo.png", encode(draw_blot(size=(900, 700)))))
+        server.communicate("")
+    assert "Probability of a crack" in patch["data"][0]
+    assert "Regions outlined" in photo["data"][0]
+    assert server.returncode == 0
 
 
 @pytest.mark.parametrize(
