@@ -115,7 +115,7 @@ def test_a_folder_with_files_is_not_replaced_and_an_empty_one_is_filled(tmp_path
 
 def test_drafts_that_a_kill_left_are_removed_an_hour_later(tmp_path):
     killed = building(tmp_path / "made")
-    draft = killed.__enter__().parent  # Never left.
+    draft = killed.__enter__()  # Never left.
     with building(tmp_path / "made"):
         pass
     assert draft.exists()

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -63,16 +62,16 @@ def building(folder: str | os.PathLike) -> Iterator[Path]:
     for left in folder.parent.glob(f"{prefix}*.tmp"):
         if time.time() - left.stat().st_mtime > _STALE:
             shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(
-        prefix=prefix, suffix=".tmp", dir=folder.parent, ignore_cleanup_errors=True
-    ) as draft:
-        inside = Path(draft) / "folder"  # The draft itself would be readable by its owner only.
-        inside.mkdir()
-        yield inside
-        for path in inside.rglob("*"):
+    draft = folder.parent / f"{prefix}{uuid.uuid4().hex}.tmp"
+    draft.mkdir()
+    try:
+        yield draft
+        for path in draft.rglob("*"):
             if path.is_file() and not path.is_symlink():
                 _sync(path)
-        inside.rename(folder)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

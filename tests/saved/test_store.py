@@ -104,7 +104,7 @@ def test_a_full_disk_costs_no_model(small_disk):
 
 def test_what_a_kill_left_half_written_is_cleared_away(tmp_path, monkeypatch):
     def stop(path):
-        draft = path.parents[1]
+        draft = path.parent
         left = shutil.copytree(draft, draft.with_name(f"{draft.stem}-left.tmp"))
         os.utime(left, (0, 0))  # A younger one may be another process' that still writes.
         raise OSError(5, "killed here")

@@ -40,8 +40,7 @@ def link_tree(
                 for name in class_names:
                     (draft / subset / name).mkdir(parents=True)
                 for image in images[subset]:
-                    name = class_names[image.label]
-                    _place(image, draft / subset / name, tree / subset / name)
+                    _place(image, draft / subset / class_names[image.label])
     except OSError:
         if not tree.exists():  # Else another process was faster.
             raise
@@ -53,14 +52,14 @@ def tree_name(image: ImageFile) -> str:
     return image.path.name if image.plain else f"{image.path.name}.png"
 
 
-def _place(image: ImageFile, draft: Path, folder: Path) -> None:
-    place = draft / tree_name(image)
+def _place(image: ImageFile, folder: Path) -> None:
+    place = folder / tree_name(image)
     if not image.plain:
         with place.open("xb") as file:
             Image.fromarray(read_image(image.path)).save(file, "PNG")
         return
     try:
-        # Relative to where the tree will stand, so that the data folder may move.
+        # Relative, so that the data folder may move; the rename keeps the depth.
         place.symlink_to(Path(_relative(image.path.parent, folder), image.path.name))
     except OSError:  # Windows allows links to files only to some users; hard links to all.
         place.hardlink_to(image.path.resolve())
