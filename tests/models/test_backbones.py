@@ -34,6 +34,8 @@ def images():
 
 @pytest.fixture(scope="module", params=BACKBONES)
 def built(request):
+    # Some random weights magnify the last digit of a number to another answer.
+    keras.utils.set_random_seed(0)
     return request.param, build_model(32, request.param, weights="random")
 
 
