@@ -175,6 +175,18 @@ def inspector(classifier):
     return dataclasses.replace(classifier, card=card)
 
 
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium here")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real images that CRACKCLF_REAL_DATA names: metu/ and sdnet2018/."""

@@ -4,7 +4,6 @@ import importlib
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -50,18 +49,6 @@ def web(address):
 def folder(address) -> Path:
     """Where the server has what it cannot do without."""
     return Path(os.environ["GRADIO_TEMP_DIR"])
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no chromium here")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

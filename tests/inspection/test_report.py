@@ -1,7 +1,6 @@
 """The report of an inspection as a person sees it: in a browser."""
 
 import re
-import shutil
 from html import unescape
 
 import pytest
@@ -11,18 +10,6 @@ from crackclf.inspection.folder import inspect_photos
 
 pytestmark = pytest.mark.browser
 DARK, LIGHT = "a<b>&amp;'\".png", "z & <i>bright.png"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no chromium here")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
