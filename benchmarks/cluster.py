@@ -111,11 +111,11 @@ def train_on_cluster(images: Path, folder: Path) -> None:
     with connected(cpus=2):
         seconds, _ = timed(lambda: cache_features(model, data, mapper=compute_on_cluster))
     tell("feature pass, 2 workers", seconds, n)
-    shutil.rmtree(data.split.parents[1] / "features")
+    shutil.rmtree(data.directory / ".crackclf" / "features")
     seconds, _ = timed(lambda: cache_features(model, data))
     tell("feature pass, this process", seconds, n)
     callbacks = build_callbacks(folder / "logs", patience=None)
-    seconds, _ = timed(lambda: train(model, data, callbacks, 10, cache_features=True, verbose=0))
+    seconds, _ = timed(lambda: train(model, data, callbacks, 10, views=0, verbose=0))
     tell("head, 10 epochs", seconds, 10 * len(data.files["train"]))
 
 

@@ -43,7 +43,7 @@ def main(
     """Prints a table of formats."""
     classifier, net = load_model(model), load_keras_model(model)
     card = classifier.card
-    images, cracked = read_labelled(card, data, None)
+    images, labels = read_labelled(card, data, None)
     tested, chosen = choose_images(images, read_split(model_folder(model)), 300)
     files, calibration = [images[i].path for i in tested], [images[i].path for i in chosen]
     pixels = np.stack([read_image(file) for file in files[:: len(files) // IMAGES][:IMAGES]])
@@ -64,7 +64,7 @@ def main(
             name, file = format + bits, Path(folder) / f"{format}{bits}{FORMATS[format].suffix}"
             by = calibration if bits else []
             try:
-                exports[name] = export_model(model, file, format, files, cracked[tested], by)
+                exports[name] = export_model(model, file, format, files, labels[tested], by)
             except UserError as error:
                 print(f"{name}: {error}")
                 continue
@@ -76,7 +76,7 @@ def main(
                 runs["openvino bf16"] = lambda run=loaded.run: run(pixels)
                 size = exports[name].size
                 exports["openvino bf16"] = measure(
-                    loaded, classifier, file, size, files, cracked[tested]
+                    loaded, classifier, file, size, files, labels[tested]
                 )
         seconds = time_rounds(runs, rounds)
     print("| format | MB | images/s | times faster | accuracy | max difference |")

@@ -18,7 +18,6 @@ from typing import Annotated
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 import numpy as np
 import typer
 
@@ -39,22 +38,19 @@ def main(
 ) -> None:
     """Measures fine-tuning."""
     results = []
-    settings = {"cache_features": True, "views": views, "verbose": 0}
+    settings = {"views": views, "verbose": 0}
     with tempfile.TemporaryDirectory() as folder:
         for seed in map(int, seeds.split(",")):
             data = crackclf.load_datasets(directory, seed=seed, group_by=group_by)
             logs = Path(folder) / str(seed)
-            keras.utils.set_random_seed(seed)
-            model = crackclf.build_model()
+            model = crackclf.build_model(seed=seed)
             start = time.perf_counter()
             callbacks = crackclf.build_callbacks(logs / "frozen")
-            crackclf.train(model, data, callbacks, 15, seed=seed, **settings)
+            crackclf.train(model, data, callbacks, 15, **settings)
             results.append(measure("frozen", seed, model, data, group_by, start))
             start = time.perf_counter()
             callbacks = crackclf.build_callbacks(logs / "tuned")
-            crackclf.fine_tune(
-                model, data, callbacks, 15, blocks, learning_rate, seed=seed, **settings
-            )
+            crackclf.fine_tune(model, data, callbacks, 15, blocks, learning_rate, **settings)
             results.append(measure("fine-tuned", seed, model, data, group_by, start))
         if timed:
             results += time_both(directory, group_by, blocks, views, Path(folder))
@@ -101,7 +97,7 @@ def time_both(directory: Path, group_by: str, blocks: int, views: int, folder: P
             epochs=5,
             blocks=blocks,
             cache_features=cached,
-            views=views if cached else 0,
+            views=views,
             verbose=0,
         )
         times.append({"row": f"5 epochs, {'' if cached else 'not '}cached"})

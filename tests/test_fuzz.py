@@ -185,7 +185,7 @@ def place(make_folder, tmp_path, monkeypatch) -> Path:
     (tmp_path / "notes.txt").write_text("mine")
     monkeypatch.chdir(tmp_path)
     for name in (
-        *("training.run.build_model", "training.run.train", "audit.audit.build_model"),
+        *("training.stages.build_model", "training.stages.train", "audit.audit.build_model"),
         *("training.compare.subprocess.run", "data.metu.fetch"),
     ):
         monkeypatch.setattr(f"crackclf.{name}", costly)
@@ -206,7 +206,7 @@ def test_any_command_line_ends_in_an_exit_status(place, words):
             cli.main()
     except SystemExit as ended:
         assert ended.code in (0, 1, 2, None), words
-        assert ended.code != 2 or err.getvalue(), words
+        assert ended.code != 2 or err.getvalue() or not words  # No words at all get the help.
     finally:
         sys.argv = arguments
     assert (place / "notes.txt").read_text() == "mine"

@@ -1,8 +1,11 @@
 from .data.datasets import Datasets as Datasets
 from .data.datasets import load_datasets as load_datasets
+from .data.datasets import load_folds as load_folds
 from .data.metu import download_metu as download_metu
 from .errors import UserError as UserError
 from .evaluation import plots as plots
+from .evaluation.calibration import Calibration as Calibration
+from .evaluation.calibration import calibrate as calibrate
 from .evaluation.calibration import choose_region_threshold as choose_region_threshold
 from .evaluation.curves import diagnose as diagnose
 from .evaluation.curves import read_curves as read_curves
@@ -40,8 +43,8 @@ from .training.fit import (
 from .training.fit import (
     train as train,
 )
-from .training.run import save_run as save_run
 from .training.run import train_folder as train_folder
+from .training.saving import save_run as save_run
 from .training.settings import TrainSettings as TrainSettings
 
 __version__: str

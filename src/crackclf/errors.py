@@ -13,3 +13,17 @@ class UserError(ValueError):
 def notice(message: str) -> None:
     """Prints one line for the user on standard error, apart from any results."""
     print(f"crackclf: {message}", file=sys.stderr, flush=True)
+
+
+def check_at_least(least: float, **values: float) -> None:
+    """Refuses a number below the least one allowed; each is given by its name."""
+    for name, value in values.items():
+        if not value >= least:  # NaN, too.
+            raise UserError(f"{name} must be {least} or more. Received: {value}.")
+
+
+def check_share(**values: float) -> None:
+    """Refuses what is not from 0 to below 1."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise UserError(f"{name} must be from 0 to below 1. Received: {value}.")

@@ -3,12 +3,12 @@ import json
 import os
 import shutil
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from conftest import run
 from crackclf.audit import audit
+from crackclf.data.datasets import load_folds
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_the_audit_reports_every_problem_and_moves_nothing(images, monkeypatch, 
         "3 files cannot be trained on",
         "2 groups of byte-identical files, 4 in all",
         "1 groups of images that look alike",
-        "1 of these groups are in both classes",
+        "1 of these groups are in more than one class",
         "images of 2 sizes",
     ):
         assert finding in said
@@ -52,7 +52,10 @@ def test_the_audit_reports_every_problem_and_moves_nothing(images, monkeypatch, 
     assert "copy<b>" not in page
     assert page.count("<img src='data:image/jpeg;base64,") >= 8
     rows = dict(csv.reader((tmp_path / "odd" / "reasons.csv").open()))
-    assert rows["Negative/wrong.jpg"] in ("is in both classes", "does not look like Negative")
+    assert rows["Negative/wrong.jpg"] in (
+        "is in more than one class",
+        "does not look like Negative",
+    )
     assert (tmp_path / "odd" / "Negative" / "broken.jpg").exists()
     assert f"Negative/{negative[0].name}" not in rows
     for name in ("Negative/pipe.jpg", "Positive/device.jpg"):
@@ -64,21 +67,35 @@ def test_a_copy_and_a_near_copy_of_an_image_are_judged_together(images, monkeypa
     first = min((images / "Negative").iterdir())
     shutil.copy(first, images / "Negative" / "copy.jpg")
     Image.open(first).resize((90, 90)).save(images / "Negative" / "near.jpg")
-    seen = {}
+    together = {first.name, "copy.jpg", "near.jpg"}
+    seen = []
 
-    def judge(features, labels, groups):
-        seen.update(groups=groups)
-        return np.ones(len(labels))
+    def look(*arguments, **settings):
+        folds = load_folds(*arguments, **settings)
+        tested = [
+            [x.name for x in data.files["test"] if "Neg" in x.parent.name] for data in folds[0]
+        ]
+        seen.extend(together & {*names} for names in tested)
+        return folds
 
-    monkeypatch.setattr(audit, "build_model", lambda size: None)
-    monkeypatch.setattr(
-        audit,
-        "cache_features",
-        lambda model, data: {x: np.zeros((len(y), 1, 1)) for x, y in data.labels.items()},
-    )
-    monkeypatch.setattr(audit, "label_probabilities", judge)
+    monkeypatch.setattr(audit, "load_folds", look)
     audit.audit(images)
-    assert max(seen["groups"].count(group) for group in seen["groups"]) == 3
+    assert sorted(map(len, seen)) == [0, 0, 0, 0, 3]
+
+
+def test_labels_that_were_swapped_are_suspicious(images):
+    swapped = [min((images / name).iterdir()) for name in ("Negative", "Positive")]
+    for file, to in zip(swapped, ("Positive", "Negative"), strict=True):
+        file.rename(images / to / f"swapped-{file.name}")
+    suspicious = [item.file for item in audit.audit(images).suspicious]
+    assert sum("swapped" in file for file in suspicious[:4]) == 2
+
+
+def test_labels_of_few_images_are_not_judged(images, capsys):
+    for file in sorted((images / "Negative").iterdir())[4:]:
+        file.unlink()
+    assert audit.audit(images).suspicious == ()
+    assert "the labels are not judged" in capsys.readouterr().err
 
 
 def test_a_quarantine_folder_that_exists_is_refused_before_anything_is_checked(

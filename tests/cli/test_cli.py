@@ -135,7 +135,8 @@ def test_a_training_is_repeated_from_its_settings_and_with_another_seed(
 
 def test_help_says_what_each_setting_is(monkeypatch, capsys):
     assert run(monkeypatch, "train", "--help") == 0
-    words = " ".join(capsys.readouterr().out.split())
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert [x for x in ("─ Data ", "─ Model ", "─ Training ", "─ Answers ") if x not in words] == []
     for name in TrainSettings().to_dict():
         assert f"--{name.replace('_', '-')}" in words
         assert TrainSettings.help(name)[:30] in words

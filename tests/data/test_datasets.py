@@ -9,7 +9,7 @@ from PIL import Image
 
 from conftest import save_noise
 from crackclf.data import trees
-from crackclf.data.datasets import load_datasets
+from crackclf.data.datasets import load_datasets, load_folds
 from crackclf.errors import UserError
 from crackclf.images.decode import read_image
 
@@ -129,7 +129,7 @@ def test_the_split_table_names_every_file(make_folder):
     [
         ({"validation_split": 0.0}, "above 0"),
         ({"validation_split": 0.6, "test_split": 0.4}, "leave something to train on"),
-        ({"test_split": 0.0001}, "too few independent images"),
+        ({"group_by": "^."}, "too few independent images"),
         ({"image_size": 0}, "image_size must be one number of pixels, at least 1"),
         ({"image_size": (32, 48)}, "images are square"),
         ({"group_by": "("}, "not a regular expression"),
@@ -185,3 +185,40 @@ def test_two_equal_splits_laid_out_at_once_are_one(make_folder, monkeypatch):
 
     monkeypatch.setattr(trees, "_place", held_up)
     assert load_datasets(folder, image_size=32).split == others[0].split
+
+
+def test_each_image_is_tested_on_in_one_fold_and_watched_in_another(make_folder):
+    images = make_folder({"a": 12, "crack": 9, "c": 7})
+    folds, everything = load_folds(images, folds=3, image_size=32)
+    names = sorted(path for path in images.glob("*/*.png"))
+    for subset in ("test", "validation"):
+        assert sorted(path for data in folds for path in data.files[subset]) == names
+    for data in folds:
+        parts = [set(data.files[subset]) for subset in ("train", "validation", "test")]
+        assert set.union(*parts) == set(names)
+        assert sum(map(len, parts)) == len(names)
+        assert data.counts["test"] in ({"a": 4, "c": n, "crack": 3} for n in (2, 3))
+    assert sorted(everything.files["train"]) == names
+    assert everything.counts["validation"] == {"a": 0, "c": 0, "crack": 0}
+    again, _ = load_folds(images, folds=3, image_size=32)
+    assert [data.files for data in again] == [data.files for data in folds]
+
+
+def test_what_belongs_together_is_in_one_fold(make_folder):
+    images = make_folder({"Negative": 12, "Positive": 12})
+    for name in ("Negative", "Positive"):
+        shutil.copy(images / name / "000.png", images / name / "copy.png")
+    alike = {images / "Negative" / f"{i:03d}.png": "wall" for i in (1, 2, 3)}
+    folds, _ = load_folds(images, folds=4, image_size=32, groups=alike)
+    for together in ({"000.png", "copy.png"}, {"001.png", "002.png", "003.png"}):
+        tested = [[x.name for x in data.files["test"] if "Neg" in x.parent.name] for data in folds]
+        found = [together & {*names} for names in tested]
+        assert [x for x in found if x] == [together]
+
+
+def test_too_few_images_for_the_folds_are_counted(make_folder):
+    images = make_folder({"Negative": 9, "Positive": 4})
+    with pytest.raises(UserError, match="Positive: has 4 independent images, too few for 5 folds"):
+        load_folds(images, folds=5)
+    with pytest.raises(UserError, match="folds must be 3 or more"):
+        load_folds(images, folds=2)

@@ -39,3 +39,10 @@ def test_the_seed_decides_and_nothing_else():
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_few_images_give_each_subset_more_than_their_share():
+    labels = np.repeat([0, 1], [200, 60])
+    subset = split_groups(labels, np.arange(260), (0.9, 0.0875, 0.0125), seed=0, least=20)
+    held_out = [[int(((subset == s) & (labels == c)).sum()) for c in (0, 1)] for s in (1, 2)]
+    assert held_out == [[20, 12], [20, 12]]  # Of sixty a fifth.

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from crackclf.errors import UserError
-from crackclf.evaluation.calibration import choose_region_threshold, fit_temperature
+from crackclf.evaluation.calibration import (
+    calibrate,
+    choose_region_threshold,
+    fit_temperature,
+    read_aim,
+)
 from crackclf.saved.card import softmax, to_logits
 
 
@@ -15,6 +20,82 @@ def test_the_temperature_undoes_overconfidence():
     temperature = fit_temperature(labels, overconfident)
     assert temperature == pytest.approx(3, rel=0.1)
     np.testing.assert_allclose(softmax(to_logits(overconfident), 3), honest, atol=0.01)
+
+
+def test_where_nothing_is_wrong_the_temperature_stays_moderate():
+    labels = np.arange(200) % 2
+    sure = np.where(labels[:, None] == [0, 1], 0.99, 0.01)
+    assert 0.3 < fit_temperature(labels, sure) < 1
+
+
+def test_several_classes_are_calibrated_by_one_temperature():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4000, 4))
+    labels = np.array([rng.choice(4, p=p / p.sum()) for p in softmax(logits).astype(float)])
+    assert fit_temperature(labels, softmax(logits, 0.5)) == pytest.approx(2, rel=0.1)
+
+
+NAMES = ("sound", "crack")
+
+
+def scored(*scores: float) -> np.ndarray:
+    return np.stack([1 - np.array(scores), scores], axis=1)
+
+
+def recall_and_precision(labels, probabilities, found) -> tuple[float, float]:
+    called = softmax(to_logits(probabilities), found.temperature)[:, 1] >= found.threshold
+    return called[labels == 1].mean(), (labels[called] == 1).mean()
+
+
+def test_the_threshold_of_the_best_balanced_accuracy_is_found():
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    probabilities = scored(0.1, 0.15, 0.05, 0.2, 0.4, 0.3)
+    found = calibrate(labels, probabilities, NAMES)
+    assert recall_and_precision(labels, probabilities, found) == (1, 1)
+    assert found.threshold < 0.5
+
+
+def test_where_one_half_is_as_good_as_any_threshold_it_is_taken():
+    assert calibrate(np.array([0, 0, 1, 1]), scored(0.1, 0.3, 0.8, 0.9), NAMES).threshold == 0.5
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.98, 1.0])
+def test_a_threshold_for_recall_reaches_it_with_few_false_alarms(share):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 500)
+    p = np.clip(rng.normal(0.35 + 0.3 * labels, 0.2), 0.01, 0.99)
+    found = calibrate(labels, scored(*p), NAMES, threshold_for=f"recall={share}")
+    recall, _ = recall_and_precision(labels, scored(*p), found)
+    assert share <= recall < share + 0.01
+
+
+def test_a_threshold_for_precision_reaches_it_and_finds_many():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 500)
+    p = np.clip(rng.normal(0.35 + 0.3 * labels, 0.2), 0.01, 0.99)
+    found = calibrate(labels, scored(*p), NAMES, threshold_for="precision=0.9")
+    recall, precision = recall_and_precision(labels, scored(*p), found)
+    assert precision >= 0.9
+    assert 0.4 < recall < 1
+
+
+def test_a_precision_out_of_reach_is_said_with_the_best_there_is():
+    labels = np.array([1, 0, 1, 0, 1])
+    probabilities = scored(0.6, 0.9, 0.5, 0.8, 0.7)
+    words = r"precision=0\.9 is out of reach .* best precision is 0\.600, at recall 1\.000"
+    with pytest.raises(UserError, match=words):
+        calibrate(labels, probabilities, NAMES, threshold_for="precision=0.9")
+
+
+@pytest.mark.parametrize("text", ["recall", "recall=", "recall=1.2", "f1=0.9", "0.98", "recall=0"])
+def test_an_aim_that_is_none_is_refused(text):
+    with pytest.raises(UserError, match="must be recall= or precision="):
+        read_aim(text)
+
+
+def test_images_of_one_kind_cannot_be_calibrated_on():
+    with pytest.raises(UserError, match="images of crack and of other classes"):
+        calibrate(np.zeros(3, int), scored(0.1, 0.2, 0.3), NAMES)
 
 
 @pytest.mark.parametrize(("n", "false_alarms"), [(19, 0.05), (25, 0.1), (60, 0.05), (40, 0.5)])

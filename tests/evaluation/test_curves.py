@@ -23,6 +23,7 @@ def keras_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs") / "run"
     history = None
     for _ in range(2):  # The second run writes the same epochs again, in files of its own.
+        (folder / "history.csv").unlink(missing_ok=True)
         callbacks = build_callbacks(folder, patience=None)
         history = model.fit(
             x, y, epochs=4, validation_data=(x, y), callbacks=callbacks, verbose=0

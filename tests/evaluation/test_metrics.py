@@ -5,6 +5,7 @@ import pytest
 
 from crackclf.errors import UserError
 from crackclf.evaluation.metrics import calibration_error, compute_report
+from crackclf.saved.card import softmax, to_logits
 
 NAMES = ("Negative", "Positive")
 LABELS = np.array([0, 0, 0, 1, 1])
@@ -55,7 +56,7 @@ def test_one_class_alone_has_no_auroc_and_still_a_report():
     assert report.auroc is None
     assert report.average_precision is None
     assert report.balanced_accuracy == pytest.approx(3 / 5)
-    assert "undefined" in str(report)
+    assert "fewer than 30 images of a class" in str(report)
 
 
 def test_a_report_is_json_with_the_agreed_names():
@@ -97,3 +98,79 @@ def test_what_does_not_fit_is_refused(labels, probabilities, files, words):
 def test_one_hot_labels_are_understood():
     one_hot = compute_report(np.eye(2)[LABELS], PROBABILITIES, NAMES)
     assert one_hot == compute_report(LABELS, PROBABILITIES, NAMES)
+
+
+SEVERAL = ("cracked", "joint", "spalled")
+
+
+def draw_three(n=600, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, n)
+    return labels, softmax(rng.normal(size=(n, 3)) + 2 * np.eye(3)[labels]).astype(float)
+
+
+def test_three_classes_are_counted_in_a_three_by_three_matrix():
+    labels, probabilities = draw_three()
+    report = compute_report(labels, probabilities, SEVERAL)
+    others = probabilities[:, 1:].argmax(axis=1) + 1
+    called = np.where(probabilities[:, 0] >= 0.5, 0, others)
+    assert report.confusion_matrix == tuple(
+        tuple(int(((labels == i) & (called == j)).sum()) for j in range(3)) for i in range(3)
+    )
+    assert report.accuracy == pytest.approx((called == labels).mean())
+    assert report.balanced_accuracy == pytest.approx(np.mean([x.recall for x in report.classes]))
+    assert len(report.classification_report.splitlines()) == 9
+
+
+def test_each_class_has_its_figures_against_all_others():
+    labels, probabilities = draw_three()
+    report = compute_report(labels, probabilities, SEVERAL)
+    for c, figures in enumerate(report.classes):
+        alone = compute_report(
+            (labels == c).astype(int),
+            np.stack([1 - probabilities[:, c], probabilities[:, c]], axis=1),
+            ("rest", "cracked"),
+        )
+        assert figures.auroc == pytest.approx(alone.auroc)
+        assert figures.average_precision == pytest.approx(alone.average_precision)
+        low, high = figures.recall_interval
+        assert low < figures.recall < high
+    assert report.auroc == report.classes[0].auroc
+    assert all(name in str(report) for name in SEVERAL)
+
+
+def test_calibration_comes_first_and_what_was_before_is_told():
+    labels, probabilities = draw_three()
+    report = compute_report(labels, probabilities, SEVERAL, temperature=0.8)
+    by_hand = compute_report(labels, softmax(to_logits(probabilities), 0.8), SEVERAL)
+    assert report.loss == pytest.approx(by_hand.loss)
+    assert report.calibration_error == pytest.approx(by_hand.calibration_error)
+    before = compute_report(labels, probabilities, SEVERAL)
+    assert report.uncalibrated_loss == before.loss
+    assert "(before calibration 0.4480 and 0.1307, temperature 0.80)" in str(report)
+    assert "before calibration" not in str(before)
+
+
+def test_each_image_may_have_a_threshold_and_a_temperature_of_its_own():
+    thresholds = np.array([0.5, 0.5, 0.95, 0.5, 0.3])
+    report = compute_report(LABELS, PROBABILITIES, NAMES, threshold=thresholds)
+    assert report.accuracy == 1
+    assert report.threshold == 0.5
+    twice = compute_report(LABELS, PROBABILITIES, NAMES, temperature=np.full(5, 2.0))
+    assert twice == compute_report(LABELS, PROBABILITIES, NAMES, temperature=2.0)
+
+
+def test_of_uneven_classes_balanced_accuracy_is_said_first():
+    labels = np.repeat([0, 1], [400, 40])
+    report = compute_report(labels, np.tile([0.9, 0.1], (440, 1)), NAMES)
+    lines = str(report).splitlines()
+    assert lines[1] == "balanced accuracy 0.5000, average precision 0.0909"
+    assert lines[-1].endswith("flatters: of the classes there are 400 and 40 images")
+
+
+def test_figures_of_few_images_are_not_printed_without_an_interval():
+    text = str(compute_report(LABELS, PROBABILITIES, NAMES))
+    assert "AUROC" not in text
+    assert "loss" not in text
+    assert "recall 0.5000 (0.0945 to 0.9055)" in text
+    assert "fewer than 30 images" in text

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -70,3 +72,25 @@ def test_losses_have_a_mark_for_each_seed_and_a_name_for_each_way():
     marks = [list(line.get_xdata()) for line in axis.lines]
     assert [0.7, 0.9] in marks
     assert [pytest.approx(0.8)] in marks
+
+
+def test_calibration_is_drawn_before_and_after(report):
+    [axis] = plots.plot_calibration(LABELS, PROBABILITIES, PROBABILITIES**2).axes
+    assert [text.get_text().split(":")[0] for text in axis.get_legend().get_texts()] == [
+        "before",
+        "after",
+    ]
+
+
+def test_curves_of_a_training_that_was_not_watched_have_no_best_epoch():
+    axes = plots.plot_history({"loss": [1.0, 0.5], "accuracy": [0.5, 0.8]}).axes
+    assert [line.get_label() for line in axes[0].lines] == ["training"]
+
+
+def test_a_confusion_matrix_of_many_classes_has_room_for_their_names():
+    labels = np.arange(24) % 6
+    names = ["crack", *(f"another kind {i}" for i in range(5))]
+    figure = plots.plot_confusion_matrix(compute_report(labels, np.eye(6)[labels], names))
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert all(a.y0 >= b.y1 or a.y1 <= b.y0 for a, b in pairwise(boxes))

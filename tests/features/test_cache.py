@@ -3,24 +3,28 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import build_small
 from crackclf.data.datasets import load_datasets
+from crackclf.data.splits import SUBSETS
 from crackclf.errors import UserError
 from crackclf.features import cache as feature_cache
 from crackclf.features import extract as feature_pass
 from crackclf.features.cache import cache_features
+from crackclf.features.store import Store
 from crackclf.images.decode import read_image
 from crackclf.images.resize import resize
+from crackclf.models.augmentation import build_augmentation
 from crackclf.models.classifier import build_model
 from crackclf.models.parts import split_model
 from crackclf.training.callbacks import build_callbacks
 from crackclf.training.fit import predict_features, train
-from crackclf.training.run import train_folder
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +68,13 @@ def read(data, subset):
 
 
 def files(data):
-    folder = data.split.parents[1] / "features"
+    folder = data.directory / ".crackclf" / "features"
     return sorted(folder.glob("*.f16")) + sorted(folder.glob("*.digests"))
+
+
+def distinct(data, *subsets):
+    """How many images there are, equal ones counted once."""
+    return len({digest for subset in subsets for digest in data.digests[subset]})
 
 
 def test_features_are_those_of_the_images_in_the_order_of_the_files(data):
@@ -86,15 +95,38 @@ def test_features_are_those_of_the_images_in_the_order_of_the_files(data):
 
 def test_another_head_costs_no_second_pass(model, data, passes):
     first = cache_features(model, data)
-    n = sum(len(x) for x in data.files.values())
+    n = distinct(data, *SUBSETS)
     assert sum(passes) == n
     other = build_small(dropout=0.5)
     second = cache_features(other, data)
     assert sum(passes) == n
-    np.testing.assert_array_equal(first["train"], second["train"])
+    np.testing.assert_array_equal(first["train"][:], second["train"][:])
 
 
-def test_another_base_size_augmentation_or_seed_is_another_cache(model, data, passes):
+def test_another_split_or_seed_costs_no_second_pass(model, data, passes):
+    images = data.files["train"][0].parents[1]
+    cache_features(model, data)
+    n = sum(passes)
+    other = load_datasets(images, image_size=32, seed=1, validation_split=0.3)
+    features = cache_features(model, other)
+    assert sum(passes) == n
+    frozen = split_model(model).frozen
+    expected = frozen.predict(read(other, "validation")[0], verbose=0)
+    np.testing.assert_allclose(features["validation"][:, 0], expected, rtol=2e-3, atol=2e-3)
+
+
+def test_new_images_alone_are_computed(model, data, passes):
+    images = data.files["train"][0].parents[1]
+    cache_features(model, data)
+    passes.clear()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(images / "Negative" / f"new-{number}.png")
+    cache_features(model, load_datasets(images, image_size=32))
+    assert sum(passes) == 3
+
+
+def test_another_base_size_or_augmentation_is_another_pass(model, data, passes):
     cache_features(model, data, views=1)
     counts = [sum(passes)]
 
@@ -104,26 +136,28 @@ def test_another_base_size_augmentation_or_seed_is_another_cache(model, data, pa
         return counts[-1] - counts[-2]
 
     assert computed(model, data, views=1) == 0
-    train_images = 2 * len(data.files["train"])
-    assert computed(model, data, views=1, seed=1) == train_images
     other = build_small(augmentation=keras.layers.RandomFlip(name="augmentation"))
-    assert computed(other, data, views=1) == train_images
+    assert computed(other, data, views=1) == distinct(data, "train")
     kernel = other.get_layer("base").kernel
     kernel.assign(kernel + 1e-3)
-    everything = sum(len(x) for x in data.files.values())
-    assert computed(other, data) == everything
+    assert computed(other, data) == distinct(data, *SUBSETS)
     larger = load_datasets(data.files["train"][0].parents[1], image_size=40)
-    assert computed(build_small(40), larger) == everything
+    assert computed(build_small(40), larger) == distinct(data, *SUBSETS)
 
 
-def test_views_differ_and_are_the_same_again(model, data):
-    features = np.array(cache_features(model, data, views=2)["train"])
-    assert features.shape[1] == 3
-    for a, b in ((0, 1), (0, 2), (1, 2)):
-        assert np.abs(features[:, a] - features[:, b]).max() > 1e-3
+def test_views_stand_in_place_of_the_training_images_and_are_the_same_again(model, data):
+    plain = cache_features(model, data)
+    features = cache_features(model, data, views=2)
+    views = features["train"][:]
+    assert views.shape[:2] == (len(data.files["train"]), 2)
+    for other in (views[:, 1], plain["train"][:, 0]):
+        assert np.abs(views[:, 0] - other).max() > 1e-3
+    np.testing.assert_array_equal(features["test"][:], plain["test"][:])
     for path in files(data):
         path.unlink()
-    np.testing.assert_array_equal(cache_features(model, data, views=2)["train"], features)
+    np.testing.assert_array_equal(cache_features(model, data, views=2)["train"][:], views)
+    one = cache_features(model, data, views=1)["train"]
+    np.testing.assert_array_equal(one[:, 0], views[:, 0])
 
 
 KILLED = """
@@ -132,82 +166,90 @@ import keras
 from crackclf.data.datasets import load_datasets
 from crackclf.features import cache as feature_cache
 
-write, written = feature_cache._Store.write, []
+append, done = feature_cache.Store.append, []
 
-def write_and_die(store, block, features):
-    write(store, block, features)
-    written.append(block)
-    if len(written) == 5:
+def append_and_die(store, keys, rows):
+    append(store, keys, rows)
+    done.append(keys)
+    if len(done) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
 
-feature_cache._BLOCK, feature_cache._Store.write = 4, write_and_die
+feature_cache.Store.append = append_and_die
 images, model = sys.argv[1:]
 data = load_datasets(images, image_size=32)
 feature_cache.cache_features(keras.saving.load_model(model), data, views=1)
 """
 
 
-def test_a_pass_killed_in_the_middle_goes_on_to_the_same_result(
-    model, data, passes, monkeypatch, tmp_path
-):
+def test_a_pass_killed_in_the_middle_goes_on_to_the_same_result(model, data, passes, tmp_path):
     model.save(tmp_path / "model.keras")
     arguments = data.files["train"][0].parents[1], tmp_path / "model.keras"
     done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-1000:]
 
-    monkeypatch.setattr(feature_cache, "_BLOCK", 4)
-    total = 2 * len(data.files["train"]) + len(data.files["validation"]) + len(data.files["test"])
-    mended = {k: np.array(v) for k, v in cache_features(model, data, views=1).items()}
-    assert sum(passes) == total - 5 * 4 * 2
+    mended = {k: v[:] for k, v in cache_features(model, data, views=1).items()}
+    last = (
+        len(data.files["train"]) % 8
+    )  # The fourth of the five blocks was the training set's last.
+    assert sum(passes) == distinct(data, *SUBSETS) - (4 * 8 + last)
     for path in files(data):
         path.unlink()
     for subset, features in cache_features(model, data, views=1).items():
-        np.testing.assert_array_equal(features, mended[subset])
+        np.testing.assert_array_equal(features[:], mended[subset])
 
 
-def test_a_damaged_block_is_computed_again_and_no_other(model, data, passes, monkeypatch):
-    monkeypatch.setattr(feature_cache, "_BLOCK", 4)
-    whole = np.array(cache_features(model, data)["train"])
+def test_damaged_rows_are_computed_again_and_no_others(model, data, passes):
+    whole = cache_features(model, data)["train"][:]
     passes.clear()
-    path = next(path for path in files(data) if path.name.startswith("train"))
+    [path] = (path for path in files(data) if path.suffix == ".f16")
     content = bytearray(path.read_bytes())
-    content[5 * 4 * 8 * 2] ^= 1
+    content[5 * 8 * 2] ^= 1
     path.write_bytes(content[:-10])  # And the end is torn off.
-    np.testing.assert_array_equal(cache_features(model, data)["train"], whole)
-    last = len(whole) % 4 or 4
-    assert sum(passes) == 4 + last
+    journal = path.with_suffix(".digests")
+    journal.write_bytes(journal.read_bytes() + b"\n12,half of a li")
+    np.testing.assert_array_equal(cache_features(model, data)["train"][:], whole)
+    assert sum(passes) == 2
 
 
 def test_a_full_disk_is_one_error_and_leaves_nothing_half(model, data, monkeypatch):
-    def full(store, block, features):
-        store.path.write_bytes(b"half")
+    def full(store, keys, rows):
+        append(store, keys, rows)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(feature_cache._Store, "write", full)
+    append = Store.append
+    monkeypatch.setattr(Store, "append", full)
     with pytest.raises(UserError, match="could not be written"):
         cache_features(model, data)
     assert files(data) == []
 
 
-def test_a_full_disk_costs_no_set_that_was_whole_before(model, data, passes, monkeypatch):
+def test_a_full_disk_costs_nothing_that_was_whole_before(model, data, passes, monkeypatch):
     cache_features(model, data, subsets=("test",))
-    whole = files(data)
+    before = [path.read_bytes() for path in files(data)]
 
-    def full(store, block, features):
+    def full(store, keys, rows):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(feature_cache._Store, "write", full)
+        patch.setattr(Store, "append", full)
         with pytest.raises(UserError, match="could not be written"):
             cache_features(model, data)
-    assert files(data) == whole
+    assert [path.read_bytes() for path in files(data)] == before
     passes.clear()
     cache_features(model, data, subsets=("test",))
     assert passes == []
 
 
+def test_two_processes_share_the_work(model, data, passes):
+    """The second one waits, and then finds what the first one has written."""
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: cache_features(model, data)["train"][:], range(2)))
+    np.testing.assert_array_equal(*both)
+    assert sum(passes) == distinct(data, *SUBSETS)
+
+
 def test_a_disk_too_small_is_said_before_anything_is_computed(model, data, passes, monkeypatch):
-    usage = type("Usage", (), {"free": 1000})
+    usage = type("Usage", (), {"free": 500})
     monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(UserError, match="the features need 0 MB, the disk has 0 MB"):
         cache_features(model, data)
@@ -216,11 +258,10 @@ def test_a_disk_too_small_is_said_before_anything_is_computed(model, data, passe
 
 
 def test_training_on_cached_features_trains_and_logs_the_whole_model(data, tmp_path, capsys):
-    keras.utils.set_random_seed(0)
     model = build_model(32, weights="random", learning_rate=0.01)
     validation = read(data, "validation")
     before = model.evaluate(*validation, verbose=0)[0]
-    history = train(model, data, build_callbacks(tmp_path / "logs"), 4, cache_features=True)
+    history = train(model, data, build_callbacks(tmp_path / "logs"), 4, views=0)
     assert set(history.history) == {"accuracy", "loss", "val_accuracy", "val_loss"}
     loss = model.evaluate(*validation, verbose=0)[0]
     assert loss == pytest.approx(min(history.history["val_loss"]), abs=2e-3)
@@ -237,9 +278,32 @@ def test_views_below_none_are_refused(model, data):
         cache_features(model, data, views=-1)
 
 
-def test_views_without_a_cache_are_refused_before_anything_is_written(data, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    images = data.files["train"][0].parents[1]
-    with pytest.raises(UserError, match="Turn the cache on or leave out views"):
-        train_folder(images, "saved_models/a", cache_features=False, views=2)
-    assert not (tmp_path / "logs").exists()
+@pytest.fixture(scope="module")
+def black_and_white(tmp_path_factory):
+    """Black images are sound, white ones cracked; each a little different from the others."""
+    folder = tmp_path_factory.mktemp("black and white")
+    for name, level in (("Negative", 0), ("Positive", 215)):
+        (folder / name).mkdir()
+        for number in range(40):
+            image = Image.new("RGB", (32, 32), (level, level + number, level))
+            image.save(folder / name / f"{number}.png")
+    return load_datasets(folder, image_size=32, batch_size=4)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_training_sees_augmented_images_unless_told_otherwise(cached, black_and_white):
+    """Where augmentation makes black of white, the classes are learnt the wrong way round."""
+    data = black_and_white
+    images, labels = read(data, "test")
+
+    def learn(**settings):
+        inverting = keras.layers.RandomInvert((1.0, 1.0), value_range=(0, 255), name="augmentation")
+        model = build_small(augmentation=settings.pop("augmentation", inverting))
+        model.optimizer.learning_rate = 0.05
+        train(model, data, [], 5, cached, verbose=0, **settings)
+        return model.evaluate(images, labels, verbose=0)[1]
+
+    assert learn() < 0.2
+    assert learn(augmentation=build_augmentation(0)) > 0.8
+    if cached:
+        assert learn(views=0) > 0.8

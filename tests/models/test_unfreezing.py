@@ -87,7 +87,9 @@ def test_more_blocks_than_there_are_is_refused():
         unfreeze(build_model(32, weights="random"), blocks=18)
 
 
-@pytest.mark.parametrize("name", ["convnexttiny", "efficientnetv2b0", "resnet50", "vgg16-block4"])
+@pytest.mark.parametrize(
+    "name", ["convnexttiny", "efficientnetlite0", "efficientnetv2b0", "resnet50", "vgg16-block4"]
+)
 def test_every_family_of_backbones_has_blocks_and_can_be_cut(name):
     model = build_model(32, name, weights="random")
     unfreeze(model, blocks=2)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,7 +19,7 @@ from crackclf.features.cache import cache_features
 from crackclf.prediction.predict import predict
 from crackclf.ray import Predictor
 from crackclf.saved.store import save_model
-from crackclf.training import run as training
+from crackclf.training import stages
 
 if importlib.util.find_spec("ray") is None:
     pytest.skip("Ray is not installed", allow_module_level=True)
@@ -182,13 +183,12 @@ def test_features_of_a_cluster_are_those_of_this_machine_bit_by_bit(
     shutil.copytree(sample, tmp_path / "images", ignore=shutil.ignore_patterns(".crackclf"))
     data = load_datasets(tmp_path / "images", image_size=32)
     model = build_small()
-    folder = data.split.parents[1] / "features"
-    cache_features(model, data, views=1)
-    expected = {path.name: path.read_bytes() for path in folder.glob("*.f16")}
+    folder = data.directory / ".crackclf" / "features"
+    expected = {name: x[:] for name, x in cache_features(model, data, views=1).items()}
     shutil.rmtree(folder)
-    cache_features(model, data, views=1, mapper=compute_on_cluster)
-    assert {path.name: path.read_bytes() for path in folder.glob("*.f16")} == expected
-    assert len(expected) == 3
+    found = cache_features(model, data, views=1, mapper=compute_on_cluster)
+    for subset, features in expected.items():
+        np.testing.assert_array_equal(found[subset][:], features)
 
 
 def test_a_cluster_that_cannot_do_all_says_so(
@@ -378,15 +378,15 @@ def test_train_asks_the_cluster_for_features(compute_on_cluster, sample, tmp_pat
     class Asked(Exception):  # noqa: N818
         pass
 
-    def ask(model, data, views, seed, mapper):
-        raise Asked(views, seed, mapper.func, mapper.keywords)
+    def ask(model, data, views, mapper):
+        raise Asked(views, mapper.func, mapper.keywords)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "cache_features", ask)
+    monkeypatch.setattr(stages, "cache_features", ask)
     options = ("--weights", "random", "--image-size", 32, "--engine", "ray", "--views", 2)
     with pytest.raises(Asked) as caught:
         run(monkeypatch, "train", sample, *options, "--out", "a")
-    assert caught.value.args == (2, 0, compute_on_cluster, {"address": None})
+    assert caught.value.args == (2, compute_on_cluster, {"address": None})
     assert run(monkeypatch, "train", sample, *options[:-2], "--no-cache-features") == 2
 
 

@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 
 from conftest import build_card
-from crackclf.saved.card import softmax, to_logits
+from crackclf.errors import UserError
+from crackclf.saved.card import Card, softmax, to_logits
 
 LOGITS = np.array([[3.0, -1.0], [0.5, 2.5], [0.0, 0.0]])
 
@@ -36,11 +39,32 @@ def test_a_probability_is_named_by_the_threshold(positive):
     card = build_card(positive_class=positive, threshold=0.3)
     assert card.class_names[card.positive_index] == positive
     assert {positive, card.negative_class} == {"Negative", "Positive"}
-    assert [card.name_class(p) for p in (0.29, 0.3, 1.0)] == [
-        card.negative_class,
-        positive,
-        positive,
-    ]
+    said = np.zeros((3, 2))
+    said[:, card.positive_index] = (0.29, 0.3, 1.0)
+    said[:, 1 - card.positive_index] = (0.71, 0.7, 0.0)
+    assert [card.name_class(p) for p in said] == [card.negative_class, positive, positive]
+
+
+def test_of_several_classes_one_is_cracked_and_the_most_probable_of_the_others_is_next():
+    card = Card(("cracked", "joint", "spalled"), "cracked", 32, threshold=0.3)
+    said = [[0.3, 0.1, 0.6], [0.2, 0.45, 0.35], [0.1, 0.2, 0.7]]
+    assert [card.name_class(np.array(p)) for p in said] == ["cracked", "joint", "spalled"]
+    assert card.negative_class == "not cracked"
+
+
+def test_log_odds_are_those_of_the_positive_class_against_all_others():
+    logits = np.random.default_rng(0).normal(0, 3, (4, 5, 3))
+    card = Card(("a", "cracked", "c"), "cracked", 32)
+    p = softmax(logits)[..., 1].astype(float)
+    np.testing.assert_allclose(card.log_odds(logits), np.log(p / (1 - p)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("names", [["Positive"], ["Positive", "Positive"], []])
+def test_a_card_of_fewer_than_two_classes_is_refused(names, tmp_path):
+    values = json.loads(build_card().to_json()) | {"class_names": names}
+    (tmp_path / "card.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="class_names"):
+        Card.read(tmp_path / "card.json")
 
 
 def test_the_fingerprint_is_the_sum_of_the_file_to_learn_on():

@@ -15,7 +15,6 @@ from crackclf.prediction.predict import predict
 from crackclf.torch import CrackDataset, build_resnet18, predict_resnet18, train_resnet18
 from crackclf.torch.pytorch import torch
 from crackclf.training.compare import compare
-from crackclf.training.run import train_folder
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,7 @@ def scalars(folder, tag):
 
 
 def test_the_dataset_gives_the_pixels_that_predict_sees(data):
-    images = CrackDataset(data, "train")
+    images = CrackDataset(data, "train", augment=False)
     image, label = images[3]
     expected = resize(read_image(data.files["train"][3]), 40, 40)
     np.testing.assert_array_equal(image.permute(1, 2, 0), expected)
@@ -67,7 +66,7 @@ def test_the_dataset_gives_the_pixels_that_keras_sees(data):
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     model, folder = build(), tmp_path_factory.mktemp("logs") / "run"
-    return model, train_resnet18(model, *loaders(data), folder, iterations=20), folder
+    return model, train_resnet18(model, *loaders(data), folder, iterations=16), folder
 
 
 def test_training_learns_and_leaves_curves_beside_keras(trained):
@@ -76,7 +75,7 @@ def test_training_learns_and_leaves_curves_beside_keras(trained):
     with (folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["val_loss"]) for row in rows] == [row["val_loss"] for row in history]
-    assert [step for step, _ in scalars(folder / "train", "batch_loss")] == [*range(20)]
+    assert [step for step, _ in scalars(folder / "train", "batch_loss")] == [*range(16)]
     curve = scalars(folder / "validation", "epoch_loss")
     assert [value for _, value in curve] == pytest.approx([row["val_loss"] for row in history])
     assert not (folder / "backup.pt").exists()
@@ -147,7 +146,33 @@ def test_no_iteration_is_refused_before_anything_is_written(data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_views_which_it_does_not_cache_are_refused(sample, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="leave out views"):
-        train_folder(sample, "out", backbone="resnet18-torch", weights=None, views=1)
+def test_training_images_are_augmented_and_others_are_not(data):
+    for subset in ("train", "validation"):
+        images, plain = CrackDataset(data, subset), CrackDataset(data, subset, augment=False)
+        seen = torch.stack([images[3][0] for _ in range(8)])
+        changed = [(image - plain[3][0]).abs().max() > 1 for image in seen]
+        assert all(changed) if subset == "train" else not any(changed)
+        assert 0 <= seen.min() <= seen.max() <= 255
+
+
+def test_class_weights_raise_the_probability_of_the_class_that_weighs_more(data, tmp_path):
+    def mean_of_cracks(weights):
+        model = build(frozen=True)
+        logs = tmp_path / str(weights)
+        train_resnet18(model, *loaders(data), logs, 8, 0.01, class_weights=weights)
+        return predict_resnet18(model, loaders(data)[1])[:, 1].mean()
+
+    assert mean_of_cracks([0.1, 10.0]) > mean_of_cracks([10.0, 0.1]) + 0.1
+
+
+def test_it_stops_when_validation_loss_has_not_fallen_for_so_long(data, tmp_path):
+    model = build(frozen=True)
+    history = train_resnet18(model, *loaders(data), tmp_path / "a", 40, 5.0, patience=1)
+    losses = [row["val_loss"] for row in history]
+    assert len(losses) < 10
+    assert len(losses) == losses.index(min(losses)) + 2
+
+
+def test_a_finished_run_is_not_added_to(trained, data):
+    with pytest.raises(UserError, match="holds the curves of another run"):
+        train_resnet18(build(), *loaders(data), trained[2], iterations=1)

@@ -102,3 +102,11 @@ def test_a_saved_state_dict_is_loaded_from_its_path_and_its_bytes(tmp_path):
             assert torch.equal(value, again.state_dict()[name]), name
     plain = torchvision.models.resnet18(num_classes=2)
     plain.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+
+
+def test_the_number_of_classes_is_read_off_the_saved_layer(tmp_path):
+    model = build_resnet18(weights=None, classes=4)
+    model.save(tmp_path / "model.pt")
+    again = load_resnet18(tmp_path / "model.pt")
+    assert again.fc.out_features == 4
+    assert torch.equal(again.fc.weight, model.fc.weight)

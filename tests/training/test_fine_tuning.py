@@ -21,7 +21,7 @@ def test_the_last_block_is_trained_with_the_head(sample, tmp_path, cached):
         epochs=2,
         learning_rate=1e-3,
         cache_features=cached,
-        views=1 if cached else 0,
+        views=1,
     )
     assert len(history.history["val_loss"]) == 2
     moved = {

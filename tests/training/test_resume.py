@@ -1,7 +1,6 @@
 import csv
 import os
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import keras
@@ -133,16 +132,6 @@ def test_killed_again_and_again_it_ends_as_if_it_never_was(whole, tmp_path):
             continue
         break
     assert_same(tmp_path, model, whole)
-
-
-def test_curves_that_were_there_before_are_left_alone(tmp_path):
-    fit(tmp_path)
-    before = series(tmp_path)
-    with pytest.raises(Killed):
-        fit(tmp_path, Killer(BATCHES + 5))
-    fit(tmp_path)
-    for tag, points in series(tmp_path).items():
-        assert not Counter(before[tag]) - Counter(points)
 
 
 def test_the_backup_of_another_model_is_refused(tmp_path):

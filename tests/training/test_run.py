@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 import signal
@@ -11,11 +12,14 @@ import pytest
 from filelock import FileLock
 
 from conftest import save_noise
-from crackclf.data.datasets import load_datasets
+from crackclf.data.datasets import Datasets, load_datasets
 from crackclf.errors import UserError
 from crackclf.models.classifier import build_model
+from crackclf.prediction.evaluate import evaluate
+from crackclf.prediction.predict import predict
 from crackclf.saved.store import load_keras_model
-from crackclf.training.fit import train
+from crackclf.training.callbacks import build_callbacks
+from crackclf.training.fit import count_views, predict_features, train, weigh_classes
 from crackclf.training.run import train_folder
 from crackclf.training.settings import TrainSettings
 
@@ -39,6 +43,7 @@ def test_a_folder_becomes_a_tested_and_saved_model(sample, inside):
         "history.csv",
         "split.csv",
         "curves.png",
+        "calibration.png",
         "confusion_matrix.png",
         "roc_pr.png",
         "misclassified.png",
@@ -65,35 +70,158 @@ def test_an_existing_model_is_refused_before_training(sample, inside):
 
 
 KILL = """
-import os, signal
+import os, signal, sys
 import keras
-from crackclf.training import run as pipeline
+from crackclf.training import stages
+from crackclf.training.run import train_folder
 
 class Kill(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
-        if epoch == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-build = pipeline.build_callbacks
-pipeline.build_callbacks = lambda logs: [Kill(), *build(logs)]
-settings = {"epochs": 3, "image_size": 32, "batch_size": 8, "weights": "random", "views": 1}
-pipeline.train_folder("a", "saved_models/a", **settings)
+build = stages.build_callbacks
+stages.build_callbacks = lambda logs, patience: [
+    *([Kill()] if str(logs) == sys.argv[1] else []), *build(logs, patience)
+]
+train_folder("a", "saved_models/a", **eval(sys.argv[2]))
 """
+TWO = {"epochs": 2, "views": 2, **SMALL}
+TUNED = {"fine_tune": 1, "backbone": "vgg16-block4", **TWO}
 
 
-def test_a_killed_run_ends_bit_for_bit_as_one_that_never_was(sample, inside, capsys):
+@pytest.mark.parametrize(
+    ("settings", "stages"),
+    [
+        (TWO, ["logs/a"]),
+        (
+            {"folds": 3, **TUNED},
+            ["logs/a/fold-2/fine-tuned", "logs/a"],
+        ),
+    ],
+    ids=["one stage", "folds of two stages"],
+)
+def test_a_killed_run_ends_bit_for_bit_as_one_that_never_was(
+    settings, stages, sample, inside, capsys
+):
     """Nothing depends on more than seed and machine: not on the process, nor on the cache."""
     for name in ("a", "b"):  # Each with a feature cache of its own.
         shutil.copytree(sample, name, ignore=shutil.ignore_patterns(".crackclf"))
-    killed = subprocess.run([sys.executable, "-c", KILL], cwd=inside, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    ours, whole = (train_folder(x, f"saved_models/{x}", epochs=3, views=1, **SMALL) for x in "ab")
+    for stage in stages:
+        command = [sys.executable, "-c", KILL, stage, repr(settings)]
+        killed = subprocess.run(command, cwd=inside, check=False, capture_output=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    ours, whole = (train_folder(x, f"saved_models/{x}", **settings) for x in "ab")
     assert "going on with the interrupted run in logs/a" in capsys.readouterr().err
     a, b = (load_keras_model(folder).get_weights() for folder, *_ in (ours, whole))
     for ours_, theirs in zip(a, b, strict=True):
         np.testing.assert_array_equal(ours_, theirs)
     for name in ("history.csv", "confusion_matrix.png"):
         assert (ours[0] / name).read_bytes() == (whole[0] / name).read_bytes()
+    assert ours[2].loss == whole[2].loss
+
+
+def test_fine_tuning_is_the_second_stage_of_the_same_run(sample, inside):
+    folder, _, _ = train_folder(sample, "saved_models/a", **TUNED)
+    assert {path.name for path in (inside / "logs" / "a" / "fine-tuned").iterdir()} >= {
+        "train",
+        "validation",
+        "best.keras",
+        "history.csv",
+    }
+    rows = (folder / "history.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", *map(str, range(4))]
+    trainable = {x.path.split("/")[0] for x in load_keras_model(folder).trainable_weights}
+    assert {"block4_conv1", "block4_conv2", "block4_conv3"} < trainable
+
+
+def test_more_blocks_than_there_are_are_refused_before_training(sample, inside):
+    with pytest.raises(UserError, match="blocks must be from 1 to 4, as many as vgg16-block4 has"):
+        train_folder(sample, "saved_models/a", **TUNED | {"fine_tune": 5})
+    assert not (inside / "logs" / "a" / "history.csv").exists()
+
+
+def test_every_image_is_tested_on_once_and_the_model_learns_from_all(sample, inside, capsys):
+    folder, classifier, report = train_folder(sample, folds=3, epochs=2, **SMALL)
+    assert report.n == 48 == sum(fold.n for fold in report.folds)
+    assert len(report.folds) == 3
+    low, high = report.intervals["auroc"]
+    assert low <= report.auroc <= high
+    rows = list(csv.DictReader((folder / "out_of_fold.csv").open()))
+    assert len({row["file"] for row in rows}) == 48
+    assert {row["fold"] for row in rows} == {"1", "2", "3"}
+    split = list(csv.DictReader((folder / "split.csv").open()))
+    assert [row["subset"] for row in split] == ["train"] * 48
+    assert classifier.card.metrics["out_of_fold"]["loss"] == report.loss
+    logs = inside / "logs" / folder.name
+    assert {path.name for path in logs.iterdir()} > {"fold-1", "fold-2", "fold-3", "train"}
+    assert not (logs / "validation").exists()
+    assert "by fold" in str(report)
+
+
+def test_a_model_of_three_classes_is_trained_tested_saved_and_asked(make_folder, inside):
+    images = make_folder({"crack": 12, "joint": 10, "plain": 8})
+    folder, classifier, report = train_folder(images, epochs=2, **SMALL)
+    assert classifier.card.class_names == ("crack", "joint", "plain")
+    assert classifier.card.positive_class == "crack"
+    assert np.shape(report.confusion_matrix) == (3, 3)
+    [said] = predict(images / "joint" / "000.png", classifier)
+    assert len(said.probabilities) == 3
+    assert sum(said.probabilities) == pytest.approx(1, abs=1e-5)
+    assert evaluate(images, folder).n == 30
+
+
+def test_a_model_ships_calibrated_with_the_threshold_that_was_asked_for(sample, inside):
+    folder, classifier, report = train_folder(
+        sample, "saved_models/a", epochs=2, threshold_for="recall=1.0", **SMALL
+    )
+    card = classifier.card
+    assert (card.temperature, card.threshold) == (report.temperature, report.threshold)
+    assert card.temperature != 1
+    data = load_datasets(sample, image_size=32, batch_size=8)
+    said = predict(data.files["validation"], folder)
+    found = [p.label == "Positive" for p in said]
+    assert all(np.array(found)[data.labels["validation"] == 1])
+
+
+def test_the_threshold_may_be_changed_when_an_interrupted_run_goes_on(sample, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crackclf.training.run.save_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_folder(sample, "saved_models/a", epochs=1, **SMALL)
+    aim = {"threshold_for": "recall=0.9"}
+    folder, *_ = train_folder(sample, "saved_models/a", epochs=1, **aim, **SMALL)
+    assert json.loads((folder / "settings.json").read_text())["threshold_for"] == "recall=0.9"
+
+
+def test_the_smaller_class_weighs_more_where_classes_are_uneven(make_folder):
+    data = load_datasets(make_folder({"Negative": 40, "Positive": 10}), image_size=32)
+    n, few = data.counts["train"].values()
+    assert weigh_classes(data, "auto") == pytest.approx([(n + few) / 2 / n, (n + few) / 2 / few])
+    assert weigh_classes(data, "none") is None
+    even = load_datasets(make_folder({"Negative": 12, "Positive": 10}, "even"), image_size=32)
+    assert weigh_classes(even, "auto") is None
+    assert weigh_classes(even, "balanced") is not None
+
+
+def test_class_weights_raise_the_recall_of_the_smaller_class(make_folder):
+    data = load_datasets(make_folder({"Negative": 60, "Positive": 12}), image_size=32, batch_size=8)
+
+    def mean_of_positive(class_weights):
+        model = build_model(32, weights="random")
+        train(model, data, [], 3, class_weights=class_weights, verbose=0)
+        return predict_features(model, data, "train")[:, 1].mean()
+
+    assert mean_of_positive("balanced") > mean_of_positive("none") + 0.1
+
+
+@pytest.mark.parametrize(("n", "views"), [(28, 8), (2000, 3), (5000, 1), (9000, 1)])
+def test_few_images_have_many_views(n, views):
+    data = Datasets({"train": (None,) * n}, ("a", "b"), 32, 8, 0, {}, Path())
+    assert count_views(data, None) == views
+    assert count_views(data, 2) == 2
 
 
 def test_images_come_in_the_same_order_to_a_training_that_goes_on(sample):
@@ -117,11 +245,11 @@ def test_killed_before_it_was_saved_it_is_not_trained_again(sample, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             train_folder(sample, epochs=2, **SMALL)
     best = Path("logs/mobilenetv2-1/best.keras").rename("best.keras")
-    with pytest.raises(UserError, match="its best checkpoint is gone"):
+    with pytest.raises(UserError, match=r"its best checkpoint, best\.keras, is gone"):
         train_folder(sample, epochs=2, **SMALL)
     best.rename("logs/mobilenetv2-1/best.keras")
     with monkeypatch.context() as patch:
-        patch.setattr("crackclf.training.run.train", killed)
+        patch.setattr("crackclf.training.stages.train", killed)
         folder, _, report = train_folder(sample, epochs=2, **SMALL)
     assert folder.name == "mobilenetv2-1"
     best = keras.saving.load_model("logs/mobilenetv2-1/best.keras")
@@ -139,7 +267,7 @@ def test_a_run_does_not_go_on_with_something_else(sample, inside, monkeypatch, c
 
     shutil.copytree(sample, "data", ignore=lambda *_: [".crackclf"])
     with monkeypatch.context() as patch:
-        patch.setattr("crackclf.training.run.train", killed)
+        patch.setattr("crackclf.training.stages.train", killed)
         with pytest.raises(KeyboardInterrupt):
             train_folder("data", **SMALL)
     facts = json.loads((inside / "logs" / "mobilenetv2-1" / "run.json").read_text())
@@ -175,7 +303,7 @@ def test_a_run_with_other_settings_is_refused_and_they_are_named(sample, inside,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("crackclf.training.run.train", killed)
+        patch.setattr("crackclf.training.stages.train", killed)
         with pytest.raises(KeyboardInterrupt):
             train_folder(sample, "saved_models/a", epochs=2, **SMALL)
     with pytest.raises(UserError, match=r"other settings is here: epochs \(2, now 3\)\."):
@@ -204,8 +332,48 @@ def test_the_logs_of_another_run_are_not_mixed_in(sample, inside):
 
 
 def test_no_epoch_at_all_is_refused(sample):
-    with pytest.raises(UserError, match="epochs must be at least 1"):
+    with pytest.raises(UserError, match="epochs must be 1 or more"):
         train_folder(sample, epochs=0, **SMALL)
+
+
+def test_a_finished_run_is_not_added_to(sample, inside):
+    data = load_datasets(sample, image_size=32)
+    train(build_model(32, weights="random"), data, build_callbacks("logs/first"), 1, verbose=0)
+    before = (inside / "logs" / "first" / "history.csv").read_bytes()
+    with pytest.raises(UserError, match="logs/first: holds the curves of another run"):
+        build_callbacks("logs/first")
+    assert (inside / "logs" / "first" / "history.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"dropout": 1.0}, "dropout must be from 0 to below 1"),
+        ({"patience": 0}, "patience must be 1 or more"),
+        ({"views": 0}, "views must be 1 or more"),
+        ({"learning_rate": 0}, "learning_rate must be above 0"),
+        ({"class_weights": "heavy"}, "class_weights must be one of auto, balanced, none"),
+        ({"threshold_for": "f1"}, "threshold_for must be recall= or precision="),
+        ({"backbone": "resnet18-torch", "fine_tune": 1}, "takes no folds, hidden_units, dropout"),
+        ({"folds": 2}, "folds must be 3 or more"),
+    ],
+)
+def test_settings_out_of_range_are_refused_before_anything_is_read(settings, words, inside):
+    with pytest.raises(UserError, match=words):
+        train_folder("nowhere", **settings)
+
+
+def test_a_model_of_another_number_of_classes_is_refused(make_folder):
+    data = load_datasets(make_folder({"a": 4, "b": 4, "crack": 4}), image_size=32)
+    with pytest.raises(UserError, match="build it with classes=3"):
+        train(build_model(32, weights="random"), data, [])
+
+
+def test_the_same_seed_builds_the_same_head():
+    first, again, other = (build_model(32, weights="random", seed=seed) for seed in (1, 1, 2))
+    a, b, c = (model.get_layer("probabilities").kernel.numpy() for model in (first, again, other))
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).any()
 
 
 def test_sizes_that_do_not_fit_are_said_before_training(sample):

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from crackclf.audit.files import Files, audit_files
-from crackclf.audit.labels import label_probabilities
-from crackclf.data.datasets import load_datasets
-from crackclf.data.splits import SUBSETS
-from crackclf.errors import UserError, notice
-from crackclf.features.cache import cache_features
+from crackclf.data.datasets import TooFewError, load_folds
+from crackclf.data.folders import is_uneven
+from crackclf.errors import notice
 from crackclf.files import building
 from crackclf.models.classifier import build_model
+from crackclf.training.fit import predict_features, train
 
 _IMAGE_SIZE = 128  # Smaller than for training, and faster.
+_FOLDS = 5
 _IMPROBABLE = 0.5
-_LOPSIDED = 3
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ class Audit:
     Attributes:
         directory: the data folder.
         files: what the files alone show.
-        suspicious: images whose label is less probable than the other class, the least probable
-            first.
+        suspicious: images whose label is less probable than not, the least probable first.
     """
 
     directory: str
@@ -81,7 +80,7 @@ class Audit:
             total = sum(map(len, files.near_copies))
             yield f"{len(files.near_copies):,} groups of images that look alike, {total:,} in all"
         if files.contradictions:
-            yield f"{len(files.contradictions):,} of these groups are in both classes"
+            yield f"{len(files.contradictions):,} of these groups are in more than one class"
         if files.leaks:
             yield f"{len(files.leaks):,} of these groups are in more than one of the three sets"
         if len(files.sizes) > 1:
@@ -90,11 +89,11 @@ class Audit:
             yield f"images of {len(files.modes):,} kinds: {_list_common(files.modes)}"
         if files.turned:
             yield f"{len(files.turned):,} images that EXIF turns"
-        if max(files.counts.values()) > _LOPSIDED * min(files.counts.values()):
-            yield f"one class has more than {_LOPSIDED} times as many images as the other"
+        if is_uneven([*files.counts.values()]):
+            yield "one class has more than three times as many images as another"
         if self.suspicious:
             yield (
-                f"{len(self.suspicious):,} images look more like the other class; look at the "
+                f"{len(self.suspicious):,} images look more like another class; look at the "
                 "first of them for wrong labels"
             )
 
@@ -105,7 +104,7 @@ def audit(directory: str | os.PathLike) -> Audit:
     Nothing is moved, changed or deleted.
 
     Args:
-        directory: a folder with two class folders, or one split into train, validation and test.
+        directory: a folder with a folder per class, or one split into train, validation and test.
 
     Returns:
         An `Audit`.
@@ -120,34 +119,41 @@ def audit(directory: str | os.PathLike) -> Audit:
     ```
     """
     files = audit_files(directory)
-    data = load_datasets(directory, _IMAGE_SIZE, skip_unreadable=True)
-    features = cache_features(build_model(_IMAGE_SIZE), data)
-    paths = [path for subset in SUBSETS for path in data.files[subset]]
-    names = [str(path.relative_to(directory)) for path in paths]
-    labels = np.concatenate([data.labels[subset] for subset in SUBSETS])
+    try:
+        suspicious = _judge_labels(Path(directory), files)
+    except TooFewError as error:
+        notice(f"the labels are not judged: {error}")
+        suspicious = []
+    return Audit(str(directory), files, tuple(suspicious))
+
+
+def _judge_labels(directory: Path, files: Files) -> list[Suspicion]:
+    """Images whose label is less probable than not, by cross-validation.
+
+    As in confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70:1373).
+    """
     # Copies are judged together. A group of near-copies includes the copies of its members.
     copies = enumerate([*files.copies, *files.near_copies])
-    group_of = {name: str(number) for number, group in copies for name in group}
-    groups = [group_of.get(name, name) for name in names]
-    stacked = np.concatenate([features[subset][:, 0] for subset in SUBSETS])
-    try:
-        own = label_probabilities(stacked, labels, groups)
-    except UserError as error:
-        notice(f"the labels are not judged: {error}")
-        own = np.ones(len(labels))
-    suspicious = [
-        Suspicion(names[i], data.class_names[labels[i]], float(own[i]))
-        for i in np.argsort(own, kind="stable")
-        if own[i] < _IMPROBABLE
-    ]
-    return Audit(str(directory), files, tuple(suspicious))
+    groups = {directory / name: number for number, group in copies for name in group}
+    parts, _ = load_folds(directory, _FOLDS, _IMAGE_SIZE, skip_unreadable=True, groups=groups)
+    found = []
+    for data in tqdm(parts, "Judging labels", unit=" folds"):
+        model = build_model(_IMAGE_SIZE, classes=len(data.class_names))
+        train(model, data, [], views=0, verbose=0)
+        labels = data.labels["test"]
+        own = predict_features(model, data)[np.arange(len(labels)), labels]
+        for file, label, probability in zip(data.files["test"], labels, own, strict=True):
+            if probability < _IMPROBABLE:
+                name = str(file.relative_to(directory))
+                found.append(Suspicion(name, data.class_names[label], float(probability)))
+    return sorted(found, key=lambda item: item.probability)
 
 
 def copy_odd(found: Audit, folder: str | os.PathLike) -> None:
     """Copies the files to look at into a new folder, with a table of the reasons.
 
     These are files that cannot be trained on, all copies but the first of each group, pictures
-    that are in both classes or in more than one set, and those that look more like the other
+    that are in two classes or in more than one set, and those that look more like another
     class. The originals stay.
 
     Args:
@@ -163,7 +169,7 @@ def copy_odd(found: Audit, folder: str | os.PathLike) -> None:
         ([group[1:] for group in files.copies], "is a copy"),
         ([group[1:] for group in files.near_copies], "looks like another"),
         (files.leaks, "is in more than one set"),
-        (files.contradictions, "is in both classes"),
+        (files.contradictions, "is in more than one class"),
     ):
         reasons |= {name: reason for group in groups for name in group}
     reasons |= {item.file: f"does not look like {item.label}" for item in found.suspicious}

@@ -31,7 +31,7 @@ class Files:
         turned: images that EXIF turns, which most tools show upright and most loaders do not.
         copies: groups of byte-identical files.
         near_copies: groups of files that look alike and are not all byte-identical.
-        contradictions: groups of copies or near-copies that are in both classes.
+        contradictions: groups of copies or near-copies that are in more than one class.
         leaks: groups of copies or near-copies that are in more than one of train, validation and
             test.
     """
@@ -51,7 +51,7 @@ def audit_files(directory: str | os.PathLike) -> Files:
     """Checks the files of a data folder.
 
     Args:
-        directory: a folder with two class folders, or one split into train, validation and test.
+        directory: a folder with a folder per class, or one split into train, validation and test.
 
     Returns:
         `Files`, with paths relative to the directory.

@@ -22,7 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     help="Tells cracked concrete from sound concrete.\n\n"
     "\b\nAt once, with the model that comes with it:\n"
     "  crackclf inspect site-photos/\n"

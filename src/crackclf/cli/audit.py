@@ -27,9 +27,9 @@ def audit(
 ) -> None:
     """Says what is wrong with a folder of images before anything is trained on it.
 
-    It finds files that cannot be read, copies and near-copies, pictures that are in both classes,
-    odd sizes, and labels that may be wrong. Labels are judged by a linear model, cross-validated
-    on the features of a frozen base. Nothing is moved, changed or deleted. Exit status 0 when the
+    It finds files that cannot be read, copies and near-copies, pictures that are in more than one
+    class, odd sizes, and labels that may be wrong. Labels are judged by cross-validation: by models
+    that have not seen the image. Nothing is moved, changed or deleted. Exit status 0 when the
     folder is clean, 1 when it is not.
 
     \b

@@ -19,14 +19,20 @@ class Engine(StrEnum):
     RAY = "ray"
 
 
+_PANEL = "Cluster"
 EngineOption = Annotated[
-    Engine, typer.Option(help="This process, or a Ray cluster: pip install 'crackclf[ray]'.")
+    Engine,
+    typer.Option(
+        help="This process, or a Ray cluster: pip install 'crackclf\\[ray]'.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Address = Annotated[
     str | None,
     typer.Option(
         help="Of a running Ray cluster; without it, ray takes the cores of this machine.",
         metavar="HOST:PORT",
+        rich_help_panel=_PANEL,
     ),
 ]
 Parquet = Annotated[
@@ -35,6 +41,7 @@ Parquet = Annotated[
         help="With --engine ray: folder of Parquet files to make, a row for each image, or one "
         "whose run is to go on.",
         metavar="FOLDER",
+        rich_help_panel=_PANEL,
     ),
 ]
 

@@ -8,15 +8,16 @@ import typer
 from crackclf.cli import options
 
 
-@options.with_settings(leave_out={"backbone", "cache_features", "views"})
+@options.with_settings(leave_out={"backbone", "folds"})
 def compare(
     directory: options.Splittable,
     backbones: Annotated[
         list[str],
         typer.Option(
             help="Two or more of mobilenetv2, mobilenetv3large, vgg16, vgg16-block4 (cut off "
-            "behind its fourth block), resnet50, resnet50v2, efficientnetv2b0, convnexttiny, "
-            "resnet18-torch (in PyTorch, an extra).",
+            "behind its fourth block), resnet50, resnet50v2, efficientnetv2b0, efficientnetlite0, "
+            "efficientnetlite1, efficientnetlite2, convnexttiny, resnet18-torch (in PyTorch, an "
+            "extra).",
             metavar="NAME ...",
         ),
     ],

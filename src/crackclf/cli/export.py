@@ -66,7 +66,7 @@ def export(
         if data is None:
             notice(f"the file is checked on {_DRAWN} drawn patches; --data names real ones")
             data = write_sample(Path(folder) / "drawn", _DRAWN)
-        images, cracked = read_labelled(open_model(model)[0], data, positive)
+        images, labels = read_labelled(open_model(model)[0], data, positive)
         split = read_split(model_folder(model))
         measured, chosen = choose_images(images, split, _CALIBRATION * int8)
         result = export_model(
@@ -74,7 +74,7 @@ def export(
             out,
             format,
             [images[i].path for i in measured],
-            cracked[measured],
+            labels[measured],
             [images[i].path for i in chosen],
         )
     print(result)

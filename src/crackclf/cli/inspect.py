@@ -19,7 +19,7 @@ def inspect(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to make, or one whose inspection is to go on.  [default: inspection]"
+            help="Folder to make, or one whose inspection is to go on.  \\[default: inspection]"
         ),
     ] = None,
     mm_per_pixel: Annotated[

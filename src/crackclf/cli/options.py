@@ -36,7 +36,8 @@ RESULT_HEAD = '{\n  "written_by": "crackclf"'
 def _option(name: str) -> Any:
     """The option of a field of `TrainSettings`; one that is off by default only turns it on."""
     flag = [f"--{name.replace('_', '-')}"] if getattr(TrainSettings, name) is False else []
-    return typer.Option(*flag, help=TrainSettings.help(name))
+    panel = TrainSettings.panel(name)
+    return typer.Option(*flag, help=TrainSettings.help(name), rich_help_panel=panel)
 
 
 Positive = Annotated[str | None, _option("positive")]
@@ -69,10 +70,15 @@ def with_settings(
         command(**given, **settings)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
-    own = [x for x in inspect.signature(command).parameters.values() if x.name != "settings"]
+    own = [
+        x.replace(kind=keyword)
+        for x in inspect.signature(command).parameters.values()
+        if x.name != "settings"
+    ]
+    rest = [x for x in own if getattr(x.annotation.__metadata__[0], "rich_help_panel", None)]
     parameters = [
         inspect.Parameter("context", keyword, annotation=typer.Context),
-        *(x.replace(kind=keyword) for x in own),
+        *(x for x in own if x not in rest),
         inspect.Parameter("settings_file", keyword, default=None, annotation=_SETTINGS_FILE),
         *(
             inspect.Parameter(
@@ -80,6 +86,7 @@ def with_settings(
             )
             for n, x in fields.items()
         ),
+        *rest,
     ]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {x.name: x.annotation for x in parameters}

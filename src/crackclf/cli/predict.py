@@ -10,7 +10,7 @@ import typer
 from crackclf.cli import cluster, options
 from crackclf.errors import UserError, notice
 
-_HEAD = "file,label,probability,error\n"
+_HEAD = "file,label,probability,error"
 
 
 def predict(
@@ -28,8 +28,9 @@ def predict(
 ) -> None:
     """Says of each image whether it shows a crack.
 
-    Prints the probability of a crack, the class and the file. Exit status 2 when some image
-    could not be read; the others are predicted all the same.
+    Prints the probability of a crack, the class and the file; the table holds the probabilities of
+    all classes where there are more than two. Exit status 2 when some image could not be read; the
+    others are predicted all the same.
 
     \b
     Examples:
@@ -48,16 +49,23 @@ def predict(
         return
     from crackclf.files import check_result_path, write_whole
     from crackclf.images.listing import find_images
+    from crackclf.prediction.classifier import load_model
     from crackclf.prediction.predict import predict as predict_images
 
     if csv_file is not None:
         check_result_path(csv_file, _HEAD)
-    predictions = predict_images(find_images(paths), model)
+    classifier = load_model(model)
+    predictions = predict_images(find_images(paths), classifier)
     if csv_file is not None:
+        names = classifier.card.class_names
+        more = names if len(names) > 2 else ()
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerows([p.file, p.label, p.probability, p.error] for p in predictions)
-        write_whole(csv_file, _HEAD + table.getvalue())
+        writer.writerow([*_HEAD.split(","), *more])
+        for p in predictions:
+            every = p.probabilities[: len(more)]
+            writer.writerow([p.file, p.label, p.probability, p.error, *every])
+        write_whole(csv_file, table.getvalue())
     unreadable = [p for p in predictions if p.error]
     for prediction in predictions:
         if not prediction.error:

@@ -41,7 +41,7 @@ class ImageFile:
 
 
 def find_positive(class_names: Sequence[str], positive: str | None = None) -> str:
-    """Says which of two classes means cracked.
+    """Says which of the classes means cracked.
 
     Args:
         class_names: the class folders' names.
@@ -166,8 +166,8 @@ def _class_folders(directory: Path) -> list[Path]:
                 f"{folder}: holds folders ({', '.join(path.name for path in inner[:4])}) where "
                 f"images were expected. {_LAYOUT}. {remedy}."
             )
-    if len(folders) != 2:
-        raise UserError(f"{directory}: {_LAYOUT}: exactly two. Received: {names or 'none'}.")
+    if len(folders) < 2:
+        raise UserError(f"{directory}: {_LAYOUT}: two or more. Received: {names or 'none'}.")
     return folders
 
 
@@ -246,3 +246,8 @@ def report_skipped(skipped: Mapping[Path, str]) -> None:
     """Tells the user which files were left out, one line each."""
     for path, problem in skipped.items():
         notice(f"left out {path}: {problem}")
+
+
+def is_uneven(counts: Sequence[int]) -> bool:
+    """Whether one class has more than three times as many images as another."""
+    return max(counts) > 3 * min(counts)

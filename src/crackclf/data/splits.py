@@ -40,7 +40,7 @@ def connect(*keys: Sequence[Hashable]) -> np.ndarray:
 
 
 def split_groups(
-    labels: np.ndarray, groups: np.ndarray, fractions: Sequence[float], seed: int
+    labels: np.ndarray, groups: np.ndarray, fractions: Sequence[float], seed: int, least: int = 0
 ) -> np.ndarray:
     """Deals whole groups to subsets so that each class meets the wanted fractions.
 
@@ -53,6 +53,8 @@ def split_groups(
         groups: int array of shape (n,), from `connect`.
         fractions: the wanted share of each subset, summing to 1, each above 0.
         seed: of the random order.
+        least: items of a class that each subset is given even where its share is smaller, up to a
+            fifth of the class; the first subset gives them.
 
     Returns:
         int array of shape (n,): the subset of each item.
@@ -60,7 +62,10 @@ def split_groups(
     classes, labels = np.unique(labels, return_inverse=True)
     counts = np.zeros((groups.max() + 1, len(classes)), dtype=int)
     np.add.at(counts, (groups, labels), 1)
-    wanted = np.outer(fractions, counts.sum(axis=0))
+    total = counts.sum(axis=0)
+    wanted = np.outer(fractions, total)
+    wanted[1:] = np.maximum(wanted[1:], np.minimum(least, total / 5))
+    wanted[0] = total - wanted[1:].sum(axis=0)
     have = np.zeros_like(wanted)
 
     order = np.random.default_rng(seed).permutation(len(counts))

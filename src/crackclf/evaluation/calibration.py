@@ -2,24 +2,94 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from crackclf.data.folders import find_positive
 from crackclf.errors import UserError
 from crackclf.saved.card import softmax, to_logits
+
+_SPREAD = 0.35  # Of the logarithm of temperatures, before anything is seen.
+_AIMS = ("recall", "precision")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns a model's probabilities into answers; a saved model's card holds it.
+
+    Attributes:
+        temperature: by which logits are divided.
+        threshold: probability of the positive class, after that, from which on it is the answer.
+    """
+
+    temperature: float = 1.0
+    threshold: float = 0.5
+
+    def apply(self, probabilities: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, float32 of shape (n, classes), from a model's own."""
+        return softmax(to_logits(probabilities), self.temperature)
+
+
+def calibrate(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    positive: str | None = None,
+    threshold_for: str | None = None,
+) -> Calibration:
+    """Fits temperature and threshold to a model's answers on validation images.
+
+    Args:
+        labels: int of shape (n,), class indices.
+        probabilities: float of shape (n, classes), rows summing to 1, as the model gives them.
+        class_names: the class names in the order of the columns.
+        positive: the class that means cracked; found by its name when None.
+        threshold_for: `"recall=0.98"` to find that share of the positive images with as few false
+            alarms as can be; `"precision=0.95"` to find as many as can be while that share of the
+            images called positive are; None for the best balanced accuracy, positive against all
+            others.
+
+    Returns:
+        A `Calibration`.
+
+    Raises:
+        UserError: when `threshold_for` cannot be read or reached, or the images are all of one
+            kind.
+
+    Example:
+
+    ```python
+    said = model.predict(data.validation)
+    found = calibrate(data.labels["validation"], said, data.class_names)
+    ```
+    """
+    p = list(class_names).index(find_positive(class_names, positive))
+    cracked = np.asarray(labels) == p
+    if cracked.all() or not cracked.any():
+        raise UserError(
+            f"expected images of {class_names[p]} and of other classes to calibrate on. "
+            f"Received: {int(cracked.sum())} and {int((~cracked).sum())}."
+        )
+    temperature = fit_temperature(labels, probabilities)
+    scores = Calibration(temperature).apply(probabilities)[:, p].astype(float)
+    return Calibration(temperature, _choose_threshold(cracked, scores, threshold_for))
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Finds the temperature at which validation probabilities fit the labels best.
 
+    Where hardly an image is wrong, the best fit would be no doubt at all. So the temperature is
+    the most probable one when its logarithm is, beforehand, normally distributed about 0 with
+    standard deviation 0.35; of some hundred images with errors the fit alone decides.
+
     Args:
         labels: int of shape (n,), class indices.
-        probabilities: float of shape (n, 2), rows summing to 1.
+        probabilities: float of shape (n, classes), rows summing to 1.
 
     Returns:
-        The temperature, between 0.1 and 10, of the smallest cross-entropy (Guo et al. 2017,
-        arXiv:1706.04599).
+        The temperature, between 0.1 and 10 (Guo et al. 2017, arXiv:1706.04599).
     """
     from scipy.optimize import minimize_scalar
 
@@ -27,10 +97,57 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
     def loss(log_temperature: float) -> float:
         scaled = softmax(logits, np.exp(log_temperature))
-        return -np.log(scaled[np.arange(len(labels)), labels]).mean()
+        likelihood = np.log(np.maximum(scaled[np.arange(len(labels)), labels], 1e-12)).sum()
+        return log_temperature**2 / (2 * _SPREAD**2) - likelihood
 
     found: Any = minimize_scalar(loss, bounds=np.log((0.1, 10)), method="bounded")
     return float(np.exp(found.x))
+
+
+def read_aim(threshold_for: str) -> tuple[str, float]:
+    """Reads what a threshold is chosen for, e.g. "recall=0.98" as ("recall", 0.98)."""
+    name, _, value = threshold_for.partition("=")
+    try:
+        share = float(value)
+    except ValueError:
+        share = 0.0
+    if name not in _AIMS or not 0 < share <= 1:
+        raise UserError(
+            "threshold_for must be recall= or precision= with a number above 0 and at most 1, "
+            f"e.g. recall=0.98. Received: {threshold_for!r}."
+        )
+    return name, share
+
+
+def _choose_threshold(cracked: np.ndarray, scores: np.ndarray, aim: str | None) -> float:
+    order = np.argsort(-scores, kind="stable")
+    values = scores[order]
+    last = np.append(values[1:] < values[:-1], True)  # Equal scores are called alike.
+    hits, called = cracked[order].cumsum()[last], np.arange(1, len(scores) + 1)[last]
+    recall, precision = hits / cracked.sum(), hits / called
+    specificity = 1 - (called - hits) / (~cracked).sum()
+    if aim is None:
+        balanced = recall + specificity
+        good = np.flatnonzero(balanced >= balanced.max() - 1e-9)
+    else:
+        name, share = read_aim(aim)
+        reached = (recall if name == "recall" else precision) >= share - 1e-9
+        if not reached.any():  # Recall is, when everything is called cracked.
+            most = precision.max()
+            raise UserError(
+                f"threshold_for={aim} is out of reach on the {len(scores)} validation images: the "
+                f"best precision is {most:.3f}, at recall {recall[precision == most].max():.3f}. "
+                "Choose a lower one."
+            )
+        at = np.flatnonzero(reached)
+        good = at[:1] if name == "recall" else at[-1:]
+    # Any threshold from the lowest score called cracked down to the next one does the same.
+    low = np.append(values[last][1:], 0.0)[good]
+    high = values[last][good]
+    if aim is None and ((low < 0.5) & (high >= 0.5)).any():
+        return 0.5
+    middles = (low + high) / 2
+    return float(middles[np.abs(middles - 0.5).argmin()])
 
 
 def choose_region_threshold(sound_peaks: Sequence[float], false_alarms: float) -> float:

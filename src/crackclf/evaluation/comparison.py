@@ -17,6 +17,9 @@ class Entry:
         data_fingerprint: of the images it was trained and tested on.
         accuracy: on the test images.
         accuracy_interval: 95 % Wilson score interval.
+        balanced_accuracy: mean of the classes' recalls.
+        average_precision: area under the precision-recall curve of the cracked class; None as for
+            `auroc`.
         loss: categorical cross-entropy (nats).
         auroc: area under the ROC curve; None when the test images are of one class.
         n: number of test images.
@@ -34,6 +37,8 @@ class Entry:
     data_fingerprint: str
     accuracy: float
     accuracy_interval: tuple[float, float]
+    balanced_accuracy: float
+    average_precision: float | None
     loss: float
     auroc: float | None
     n: int
@@ -83,18 +88,24 @@ class Comparison:
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        head = ("backbone", "accuracy", "95 % interval", "loss", "AUROC", "parameters", "MB")
-        rows: list[tuple[str, ...]] = [(*head, "seconds", "images/s", "peak MiB")]
+        head = ("backbone", "accuracy", "95 % interval", "balanced", "loss", "AUROC")
+        rows: list[tuple[str, ...]] = [
+            (*head, "average precision", "parameters", "MB", "seconds", "images/s", "peak MiB")
+        ]
         for entry in self.entries:
             low, high = entry.accuracy_interval
-            auroc = "" if entry.auroc is None else f"{entry.auroc:.4f}"
+            auroc, precision = (
+                "" if x is None else f"{x:.4f}" for x in (entry.auroc, entry.average_precision)
+            )
             rows.append(
                 (
                     entry.backbone,
                     f"{entry.accuracy:.4f}",
                     f"{low:.4f} to {high:.4f}",
+                    f"{entry.balanced_accuracy:.4f}",
                     f"{entry.loss:.5f}",
                     auroc,
+                    precision,
                     f"{entry.parameters:,}",
                     f"{entry.megabytes:.1f}",
                     "" if entry.seconds is None else f"{entry.seconds:.0f}",

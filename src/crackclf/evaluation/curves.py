@@ -1,6 +1,7 @@
 """Learning curves read back from TensorBoard's files, and what they show."""
 
 import csv
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,9 +83,15 @@ def read_history(path: str | os.PathLike) -> dict[str, list[float]]:
     Returns:
         A value for each epoch by name, e.g. "loss" and "val_loss".
     """
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+    return parse_history(Path(path).read_text(encoding="utf-8"))
+
+
+def parse_history(text: str) -> dict[str, list[float]]:
+    """Reads the content of a `history.csv`, as `read_history` does."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    # Of what was not measured, the validation loss where no images are kept for it, Keras says NA.
+    measured = [name for name, value in rows[0].items() if value != "NA"]
+    return {name: [float(row[name]) for row in rows] for name in measured}
 
 
 @dataclass(frozen=True)
@@ -124,10 +131,11 @@ class Diagnosis:
     noisy: bool | None
 
     def __str__(self) -> str:
+        last = f"mean of the last {min(self.epochs, _WINDOW)} epochs"
         lines = [
             f"validation loss was lowest, {self.best_loss:.4f}, in epoch {self.best_epoch} of "
-            f"{self.epochs}; at the end it is {self.last_loss:.4f}",
-            f"gap to training loss {self.gap:.4f} in that epoch, {self.last_gap:.4f} at the end",
+            f"{self.epochs}; {last} {self.last_loss:.4f}",
+            f"gap to training loss {self.gap:.4f} in that epoch, {last} {self.last_gap:.4f}",
         ]
         if self.scatter is None:
             lines.append(f"fewer than {_FEWEST} epochs: a trend cannot be told from scatter")

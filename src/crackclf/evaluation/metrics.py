@@ -1,4 +1,4 @@
-"""Labels and probabilities become the figures of a two-class classifier."""
+"""Labels and probabilities become the figures of a classifier."""
 
 import dataclasses
 import os
@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from crackclf.data.folders import find_positive
+from crackclf.data.folders import find_positive, is_uneven
 from crackclf.errors import UserError
+from crackclf.saved.card import choose_classes, softmax, to_logits
+
+_FEW = 30  # Images of a class below which a figure without an interval says next to nothing.
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,55 @@ class Misclassified:
 
 
 @dataclass(frozen=True)
+class ClassFigures:
+    """The figures of one class against all others.
+
+    Attributes:
+        name: of the class.
+        n: number of its images.
+        precision: share of the images given this class that have it.
+        precision_interval: 95 % Wilson score interval; None when no image was given the class.
+        recall: share of its images that are found.
+        recall_interval: 95 % Wilson score interval; None when it has no images.
+        f1: harmonic mean of precision and recall.
+        auroc: area under the ROC curve of its probability; None when all images are of one kind.
+        average_precision: area under the precision-recall curve; None as for `auroc`.
+    """
+
+    name: str
+    n: int
+    precision: float
+    precision_interval: Interval | None
+    recall: float
+    recall_interval: Interval | None
+    f1: float
+    auroc: float | None
+    average_precision: float | None
+
+    def __str__(self) -> str:
+        return "  ".join(
+            [
+                f"{self.name}: {self.n} images",
+                f"recall {_with(self.recall, self.recall_interval)}",
+                f"precision {_with(self.precision, self.precision_interval)}",
+                *([f"AUROC {_with(self.auroc)}"] if self.n >= _FEW else []),
+            ]
+        )
+
+
+@dataclass(frozen=True)
 class Report:
     """The figures of one evaluation.
 
     Attributes:
         n: number of images.
         class_names: in the order of the rows and columns of `confusion_matrix`.
-        positive_class: the class that precision, recall, F1 and the curves are about.
+        positive_class: the class that precision, recall, F1 and the curves are about, against all
+            others.
         threshold: probability from which on an image is called positive.
         accuracy: share of images that are right.
         accuracy_interval: 95 % Wilson score interval of the accuracy.
-        balanced_accuracy: mean of the two classes' recalls.
+        balanced_accuracy: mean of the classes' recalls.
         loss: categorical cross-entropy (nats).
         precision: share of the images called positive that are.
         recall: share of the positive images that are found.
@@ -51,6 +93,10 @@ class Report:
         confusion_matrix: counts, a row for each true class, a column for each predicted one.
         classification_report: scikit-learn's, as text.
         misclassified: the images that are wrong, the most confidently wrong first.
+        temperature: by which logits were divided before all of this.
+        uncalibrated_loss: the loss before that.
+        uncalibrated_calibration_error: the calibration error before that.
+        classes: the figures of each class against all others.
     """
 
     n: int
@@ -58,7 +104,7 @@ class Report:
     positive_class: str
     threshold: float
     accuracy: float
-    accuracy_interval: tuple[float, float]
+    accuracy_interval: Interval
     balanced_accuracy: float
     loss: float
     precision: float
@@ -70,25 +116,65 @@ class Report:
     confusion_matrix: tuple[tuple[int, ...], ...]
     classification_report: str
     misclassified: tuple[Misclassified, ...]
+    temperature: float
+    uncalibrated_loss: float
+    uncalibrated_calibration_error: float
+    classes: tuple[ClassFigures, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as what JSON can hold."""
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        low, high = self.accuracy_interval
-        auroc = "undefined (one class only)" if self.auroc is None else f"{self.auroc:.4f}"
-        return "\n".join(
-            [
-                f"{self.n} images, {len(self.misclassified)} misclassified at threshold "
-                f"{self.threshold:g}",
-                f"accuracy {self.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), "
-                f"balanced {self.balanced_accuracy:.4f}",
-                f"loss {self.loss:.4f}, calibration error {self.calibration_error:.4f}",
-                f"AUROC {auroc}; for {self.positive_class}: precision {self.precision:.4f}, "
-                f"recall {self.recall:.4f}, F1 {self.f1:.4f}",
-            ]
-        )
+        positive = next(x for x in self.classes if x.name == self.positive_class)
+        counts = [x.n for x in self.classes]
+        few = min(positive.n, self.n - positive.n) < _FEW
+        accuracy = f"accuracy {_with(self.accuracy, self.accuracy_interval, '95 % interval ')}"
+        balanced = f"balanced accuracy {self.balanced_accuracy:.4f}"
+        lines = [
+            f"{self.n} images, {len(self.misclassified)} misclassified at threshold "
+            f"{self.threshold:.3g}"
+        ]
+        if not is_uneven(counts):
+            lines.append(accuracy if few else f"{accuracy}, {balanced}")
+        elif not few:
+            lines.append(f"{balanced}, average precision {_with(self.average_precision)}")
+        if len(self.classes) > 2:
+            lines += map(str, self.classes)
+        else:
+            lines.append(
+                f"for {positive.name}: precision "
+                f"{_with(positive.precision, positive.precision_interval)}, recall "
+                f"{_with(positive.recall, positive.recall_interval)}"
+            )
+        if few:
+            lines.append(f"fewer than {_FEW} images of a class: no figures without an interval")
+        else:
+            lines.append(
+                f"AUROC {_with(self.auroc)}, loss {self.loss:.4f}, calibration error "
+                f"{self.calibration_error:.4f}"
+            )
+            if self.temperature != 1:
+                lines[-1] += (
+                    f" (before calibration {self.uncalibrated_loss:.4f} and "
+                    f"{self.uncalibrated_calibration_error:.4f}, temperature "
+                    f"{self.temperature:.2f})"
+                )
+        if is_uneven(counts):
+            lines.append(f"{accuracy} flatters: of the classes there are {_list(counts)} images")
+        return "\n".join(lines)
+
+
+def _list(counts: Sequence[int]) -> str:
+    return ", ".join(map(str, counts[:-1])) + f" and {counts[-1]}"
+
+
+def _with(value: float | None, interval: Interval | None = None, what: str = "") -> str:
+    """A figure in words, with its interval."""
+    if value is None:
+        return "undefined (one class only)"
+    ends = "" if interval is None else f" ({what}{interval[0]:.4f} to {interval[1]:.4f})"
+    return f"{value:.4f}{ends}"
 
 
 def compute_report(
@@ -97,7 +183,8 @@ def compute_report(
     class_names: Sequence[str],
     files: Sequence[str | os.PathLike] | None = None,
     positive: str | None = None,
-    threshold: float = 0.5,
+    threshold: float | np.ndarray = 0.5,
+    temperature: float | np.ndarray = 1.0,
 ) -> Report:
     """Computes a `Report` from labels and predicted probabilities.
 
@@ -105,12 +192,15 @@ def compute_report(
     `model.predict(data.test)`.
 
     Args:
-        labels: int of shape (n,), class indices, or one-hot of shape (n, 2).
-        probabilities: float of shape (n, 2), a column for each class, rows summing to 1.
-        class_names: the two class names in the order of the columns.
+        labels: int of shape (n,), class indices, or one-hot of shape (n, classes).
+        probabilities: float of shape (n, classes), a column for each class, rows summing to 1.
+        class_names: the class names in the order of the columns.
         files: the images' paths, to name those that are wrong.
         positive: the class that means cracked; found by its name when None.
-        threshold: probability of the positive class from which on an image is called so.
+        threshold: probability of the positive class from which on an image is called so, after
+            calibration; one for all images, or one for each, of shape (n,).
+        temperature: from `calibrate`, by which logits are divided first; likewise. The report
+            names the median of several.
 
     Returns:
         A `Report`.
@@ -125,18 +215,18 @@ def compute_report(
     print(report)
     ```
     """
-    # Slow to import, and answering does not need them.
-    from scipy.stats import binomtest
+    # Slow to import, and answering does not need it.
     from sklearn import metrics as sk
 
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     if labels.shape == probabilities.shape:
         labels = labels.argmax(axis=1)
-    n = len(labels)
-    if n == 0 or probabilities.shape != (n, 2) or len(class_names) != 2:
+    n, k = len(labels), len(class_names)
+    if n == 0 or k < 2 or probabilities.shape != (n, k):
         raise UserError(
-            "expected labels of shape (n,) with n > 0, probabilities of shape (n, 2) and two "
-            f"class names. Received: {labels.shape}, {probabilities.shape}, {list(class_names)}."
+            "expected labels of shape (n,) with n > 0, two or more class names, and probabilities "
+            f"of shape (n, classes). Received: {labels.shape}, {list(class_names)}, "
+            f"{probabilities.shape}."
         )
     if files is not None and len(files) != n:
         raise UserError(f"expected as many files as labels ({n}). Received: {len(files)}.")
@@ -147,43 +237,42 @@ def compute_report(
         )
     positive_class = find_positive(class_names, positive)
     p = list(class_names).index(positive_class)
-    score = probabilities[:, p]
-    predicted = np.where(score >= threshold, p, 1 - p)
+    said = probabilities
+    if np.any(np.asarray(temperature) != 1):
+        said = softmax(to_logits(probabilities), np.reshape(temperature, (-1, 1))).astype(float)
+    score = said[:, p]
+    predicted = choose_classes(said, p, threshold)
     wrong = np.flatnonzero(predicted != labels)
-    wrong = wrong[np.argsort(-np.abs(score[wrong] - threshold), kind="stable")]
-    interval = binomtest(n - len(wrong), n).proportion_ci(method="wilson")
-    precision, recall, f1, _ = sk.precision_recall_fscore_support(
-        labels == p,
-        predicted == p,
-        average="binary",
-        zero_division=0,  # pyright: ignore[reportArgumentType]
+    wrong = wrong[np.argsort(-np.abs(score - threshold)[wrong], kind="stable")]
+    classes = tuple(
+        _measure_class(name, labels == c, predicted == c, said[:, c])
+        for c, name in enumerate(class_names)
     )
-    recalls = [float((predicted[labels == c] == c).mean()) for c in np.unique(labels)]
-    both = len(recalls) == 2
+    accuracy = _share(n - len(wrong), n)
+    assert accuracy is not None
     return Report(
         n=n,
         class_names=tuple(class_names),
         positive_class=positive_class,
-        threshold=float(threshold),
+        threshold=float(np.median(threshold)),
         accuracy=1 - len(wrong) / n,
-        accuracy_interval=(float(interval.low), float(interval.high)),
-        balanced_accuracy=float(np.mean(recalls)),
-        # Clipped as Keras clips, so that both report the same loss.
-        loss=float(-np.log(np.clip(probabilities[np.arange(n), labels], 1e-7, 1)).mean()),
-        precision=float(precision),
-        recall=float(recall),
-        f1=float(f1),
-        auroc=float(sk.roc_auc_score(labels == p, score)) if both else None,
-        average_precision=float(sk.average_precision_score(labels == p, score)) if both else None,
-        calibration_error=calibration_error(labels, probabilities),
+        accuracy_interval=accuracy,
+        balanced_accuracy=float(np.mean([x.recall for x in classes if x.n])),
+        loss=_cross_entropy(labels, said),
+        precision=classes[p].precision,
+        recall=classes[p].recall,
+        f1=classes[p].f1,
+        auroc=classes[p].auroc,
+        average_precision=classes[p].average_precision,
+        calibration_error=calibration_error(labels, said),
         confusion_matrix=tuple(
-            tuple(row) for row in sk.confusion_matrix(labels, predicted, labels=[0, 1]).tolist()
+            tuple(row) for row in sk.confusion_matrix(labels, predicted, labels=range(k)).tolist()
         ),
         classification_report=str(
             sk.classification_report(
                 labels,
                 predicted,
-                labels=[0, 1],
+                labels=range(k),
                 target_names=list(class_names),
                 digits=4,
                 zero_division=0,  # pyright: ignore[reportArgumentType]
@@ -198,7 +287,46 @@ def compute_report(
             )
             for i in wrong
         ),
+        temperature=float(np.median(temperature)),
+        uncalibrated_loss=_cross_entropy(labels, probabilities),
+        uncalibrated_calibration_error=calibration_error(labels, probabilities),
+        classes=classes,
     )
+
+
+def _measure_class(
+    name: str, has: np.ndarray, given: np.ndarray, score: np.ndarray
+) -> ClassFigures:
+    from sklearn import metrics as sk
+
+    n, found, hits = int(has.sum()), int(given.sum()), int((has & given).sum())
+    both = 0 < n < len(has)
+    return ClassFigures(
+        name=name,
+        n=n,
+        precision=hits / found if found else 0.0,
+        precision_interval=_share(hits, found),
+        recall=hits / n if n else 0.0,
+        recall_interval=_share(hits, n),
+        f1=2 * hits / (n + found) if n + found else 0.0,
+        auroc=float(sk.roc_auc_score(has, score)) if both else None,
+        average_precision=float(sk.average_precision_score(has, score)) if both else None,
+    )
+
+
+def _share(k: int, n: int) -> Interval | None:
+    """95 % Wilson score interval of a share; None of nothing."""
+    from scipy.stats import binomtest
+
+    if n == 0:
+        return None
+    interval = binomtest(k, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def _cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    # Clipped as Keras clips, so that both report the same loss.
+    return float(-np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-7, 1)).mean())
 
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
@@ -214,8 +342,26 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int =
     Returns:
         The gap averaged over the images, in 0..1.
     """
+    confidence, right, count = reliability(labels, probabilities, bins).T
+    return float(np.abs((confidence - right) * count).sum() / len(labels))
+
+
+def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> np.ndarray:
+    """Bins of equal width by confidence: what each holds, empty ones left out.
+
+    Args:
+        labels: int of shape (n,), class indices.
+        probabilities: float of shape (n, classes).
+        bins: number of equal bins of confidence.
+
+    Returns:
+        float of shape (bins with images, 3): mean confidence, share that is right, and number of
+        images of each.
+    """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.bincount(bin_of, weights=confidence - right, minlength=bins)
-    return float(np.abs(gap).sum() / len(labels))
+    sums = [np.bincount(bin_of, weights=x, minlength=bins) for x in (confidence, right)]
+    count = np.bincount(bin_of, minlength=bins)
+    held = count > 0
+    return np.stack([sums[0][held] / count[held], sums[1][held] / count[held], count[held]], 1)

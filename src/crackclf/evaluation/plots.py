@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from crackclf.evaluation.metrics import Misclassified, Report
+from crackclf.evaluation.metrics import Misclassified, Report, calibration_error, reliability
 from crackclf.images.decode import read_image
 
 _RIGHT, _WRONG = "#1a7f37", "#b3261e"
@@ -131,12 +131,15 @@ def plot_history(history: Mapping[str, Sequence[float]]) -> Figure:
     for axis, name in zip(axes.flat, ("loss", "accuracy"), strict=True):
         epochs = range(1, len(history[name]) + 1)
         axis.plot(epochs, history[name], "o-", label="training")
-        axis.plot(epochs, history[f"val_{name}"], "s-", label="validation")
+        watched = history.get(f"val_{name}")
+        if watched is not None:
+            axis.plot(epochs, watched, "s-", label="validation")
         axis.set(xlabel="epoch", ylabel=name, title=name)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
-        best = int(np.argmin(history["val_loss"])) + 1
-        axis.axvline(best, color="grey", linestyle=":", label="best epoch")
+        if watched is not None:
+            best = int(np.argmin(history["val_loss"])) + 1
+            axis.axvline(best, color="grey", linestyle=":", label="best epoch")
         axis.legend()
     return figure
 
@@ -145,15 +148,45 @@ def plot_confusion_matrix(report: Report) -> Figure:
     """Draws the confusion matrix with counts.
 
     Args:
-        report: from `evaluate`.
+        report: from `compute_report`.
     """
     from sklearn import metrics as sk  # Slow to import; few plots need it.
 
-    figure, axes = _new(1, 1, 4.4, 3.8)
+    grown = 0.8 * (len(report.class_names) - 2)
+    figure, axes = _new(1, 1, 4.4 + grown, 3.8 + grown)
     sk.ConfusionMatrixDisplay(
         np.array(report.confusion_matrix), display_labels=report.class_names
-    ).plot(ax=axes[0, 0], cmap="Blues", values_format="d", colorbar=False)
+    ).plot(
+        ax=axes[0, 0],
+        cmap="Blues",
+        values_format="d",
+        colorbar=False,
+        xticks_rotation=30 if grown else "horizontal",  # pyright: ignore[reportArgumentType]
+    )
     axes[0, 0].set_title(f"accuracy {report.accuracy:.4f} on {report.n} images")
+    return figure
+
+
+def plot_calibration(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> Figure:
+    """Draws how often a model is right against how sure it is, before and after calibration.
+
+    Args:
+        labels: int of shape (n,), class indices.
+        before: float of shape (n, classes), the model's own probabilities.
+        after: the same, calibrated.
+    """
+    figure, [[axis]] = _new(1, 1, 4.6, 4.4)
+    axis.plot([0, 1], [0, 1], ":", color="grey")
+    for name, marker, probabilities in (("before", "o", before), ("after", "s", after)):
+        bins = reliability(labels, probabilities)
+        error = calibration_error(labels, probabilities)
+        label = f"{name}: calibration error {error:.4f}"
+        axis.plot(bins[:, 0], bins[:, 1], marker + "-", label=label, alpha=0.8)
+    lowest = 1 / before.shape[1]
+    axis.set(xlabel="confidence", ylabel="share that is right", title="calibration")
+    axis.set(xlim=(lowest - 0.02, 1.02), ylim=(0, 1.02))
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower right")
     return figure
 
 

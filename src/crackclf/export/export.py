@@ -16,7 +16,7 @@ from crackclf.export.formats import FORMATS, Exported
 from crackclf.images.decode import read_image
 from crackclf.images.resize import resize
 from crackclf.prediction.classifier import Classifier, load_model
-from crackclf.saved.card import KERAS_FILE, Card
+from crackclf.saved.card import KERAS_FILE, Card, choose_classes
 from crackclf.saved.store import load_keras_model, open_model
 
 _BATCH = 64
@@ -60,16 +60,16 @@ def export_model(
     path: str | os.PathLike,
     format: str,
     images: Sequence[str | os.PathLike],
-    cracked: Sequence[bool] | np.ndarray | None = None,
+    labels: Sequence[int] | np.ndarray | None = None,
     calibration: Sequence[str | os.PathLike] = (),
 ) -> Export:
     """Writes a saved model in another format, and runs it there to check it.
 
     The file takes `image`, uint8 RGB of shape (batch, height, width, 3) and any size, and gives
-    `probabilities`, float32 of shape (batch, 2), calibrated: resizing, preprocessing, mirrored
-    views, softmax and temperature are inside, augmentation is not. Class names and threshold
-    travel with it as JSON under the name `crackclf`: in ONNX's metadata, OpenVINO's `rt_info`, a
-    ZIP behind the LiteRT model, `assets.extra/` of the SavedModel.
+    `probabilities`, float32 of shape (batch, classes), calibrated: resizing, preprocessing,
+    mirrored views, softmax and temperature are inside, augmentation is not. Class names and
+    threshold travel with it as JSON under the name `crackclf`: in ONNX's metadata, OpenVINO's
+    `rt_info`, a ZIP behind the LiteRT model, `assets.extra/` of the SavedModel.
 
     Args:
         model: the folder of a saved Keras model, or the word `shipped`.
@@ -77,7 +77,7 @@ def export_model(
         format: `"onnx"`, `"openvino"` (also writes the weights, a `.bin`), `"litert"` or
             `"saved_model"` (a folder).
         images: files of patches on which it must give the saved model's probabilities.
-        cracked: whether each of these shows a crack, to measure the accuracy.
+        labels: the index of each one's class in the model's, to measure the accuracy.
         calibration: files of other patches; when given, weights and activations are quantised to
             8 bits after training, by the ranges found on these.
 
@@ -112,7 +112,7 @@ def export_model(
             if exported.about != about:
                 raise UserError(f"{path}: what travels with the model could not be read back.")
             size = sum(part.stat().st_size for part in Path(folder).rglob("*"))
-            result = measure(exported, load_model(model), path, size, images, cracked)
+            result = measure(exported, load_model(model), path, size, images, labels)
             _check(result, bool(calibration))
             # The weights first: a file that is there is whole.
             for part in sorted(Path(folder).iterdir(), key=lambda part: part == draft):
@@ -155,7 +155,7 @@ def build_serving_function(model: Any, card: Card) -> Any:
 
     Returns:
         A `tf.function` from `image`, uint8 of shape (batch, height, width, 3), to
-        `probabilities`, float32 of shape (batch, 2).
+        `probabilities`, float32 of shape (batch, classes).
     """
     size, power = card.image_size, 1 / card.temperature
 
@@ -182,7 +182,7 @@ def _describe(card: Card) -> dict[str, Any]:
         "threshold": card.threshold,
         "patch_size": card.patch_size,
         "image": "uint8 RGB, (batch, height, width, 3)",
-        "probabilities": "float32, (batch, 2), in the order of class_names",
+        "probabilities": "float32, (batch, classes), in the order of class_names",
         "model_sha256": card.fingerprint,
     }
 
@@ -193,7 +193,7 @@ def measure(
     path: Path,
     size: int,
     images: Sequence[str | os.PathLike],
-    cracked: Sequence[bool] | np.ndarray | None = None,
+    labels: Sequence[int] | np.ndarray | None = None,
 ) -> Export:
     """Asks an exported model and the saved one about the same images.
 
@@ -203,7 +203,7 @@ def measure(
         path: of the exported file.
         size: of it, in bytes.
         images: files of patches.
-        cracked: whether each of these shows a crack, to measure the accuracy.
+        labels: the index of each one's class in the model's, to measure the accuracy.
 
     Returns:
         An `Export`.
@@ -222,11 +222,13 @@ def measure(
             resized = [resize(image, card.image_size, card.image_size) for image in pixels]
             expected += list(classifier.probabilities(np.stack(resized)))
             bar.update(len(pixels))
-    found, expected = (np.array(x)[:, card.positive_index] for x in (found, expected))
-    said, wanted = found >= card.threshold, expected >= card.threshold
+    found, expected = np.array(found), np.array(expected)
+    said, wanted = (
+        choose_classes(x, card.positive_index, card.threshold) for x in (found, expected)
+    )
     accuracy = None
-    if cracked is not None:
-        accuracy = (float(np.mean(wanted == cracked)), float(np.mean(said == cracked)))
+    if labels is not None:
+        accuracy = (float(np.mean(wanted == labels)), float(np.mean(said == labels)))
     difference = float(np.abs(found - expected).max())
     return Export(path, size, len(found), difference, float(np.mean(said == wanted)), accuracy)
 

@@ -28,7 +28,7 @@ class Exported(NamedTuple):
 
     Attributes:
         run: from uint8 RGB images of shape (batch, height, width, 3) to float32 probabilities of
-            shape (batch, 2).
+            shape (batch, classes).
         about: class names, threshold and so on, which travel with the model.
     """
 

@@ -24,16 +24,14 @@ class Job(NamedTuple):
     """Some images whose features are computed together.
 
     Attributes:
-        subset: "train", "validation" or "test".
-        block: their number in it.
         files: the images.
-        variants: of each of them: itself, and augmented views.
+        digests: of the files; the views of an image are drawn from its digest.
+        views: the numbers of the augmented views wanted of each; 0 is the image as it is.
     """
 
-    subset: str
-    block: int
     files: tuple[str, ...]
-    variants: int
+    digests: tuple[str, ...]
+    views: tuple[int, ...]
 
 
 Compute = Callable[[Job], np.ndarray]
@@ -56,28 +54,30 @@ class Pass:
     Args:
         frozen: from `split_model`.
         augmentation: from `split_model`; None when no views are wanted.
-        seed: of the augmentation.
     """
 
-    def __init__(self, frozen: keras.Model, augmentation: keras.Layer | None, seed: int):
+    def __init__(self, frozen: keras.Model, augmentation: keras.Layer | None):
         self._size: tuple[int, int] = frozen.input_shape[1:3]
-        self._extract, self._augmentation, self._seed = build_extractor(frozen), augmentation, seed
+        self._extract, self._augmentation = build_extractor(frozen), augmentation
         if augmentation is not None:
-            _ = self._change  # Traced once, before threads share it.
+            _ = self._draw  # Traced once, before threads share it.
 
     def __call__(self, job: Job) -> np.ndarray:
-        """Features of a job, float32 of shape (images, variants, ...)."""
+        """Features of a job, float32 of shape (images, views, ...)."""
         images = np.stack([resize(read_image(file), *self._size) for file in job.files])
-        views = [self._change(images, job.block, view) for view in range(1, job.variants)]
-        return np.stack([self._extract(x) for x in [images, *views]], axis=1)
+        seen = [self._view(images, job.digests, number) for number in job.views]
+        return np.stack([self._extract(x) for x in seen], axis=1)
+
+    def _view(self, images: np.ndarray, digests: Sequence[str], number: int) -> np.ndarray:
+        return self._draw(images, digests, number) if number else images
 
     @cached_property
-    def _change(self) -> Callable[[np.ndarray, int, int], np.ndarray]:
+    def _draw(self) -> Callable[[np.ndarray, Sequence[str], int], np.ndarray]:
         assert self._augmentation is not None
-        return _repeatable(self._augmentation, self._seed)
+        return _repeatable(self._augmentation)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: x for name, x in vars(self).items() if name != "_change"}
+        state = {name: x for name, x in vars(self).items() if name != "_draw"}
         if self._augmentation is not None:
             shape = (*self._size, 3)
             whole = keras.Sequential([keras.Input(shape), self._augmentation])
@@ -125,18 +125,29 @@ def _from_bytes(content: bytes) -> Any:
 
 
 def _repeatable(
-    augmentation: keras.Layer, seed: int
-) -> Callable[[np.ndarray, int, int], np.ndarray]:
-    """The augmentation, drawing the same for the same block and view whenever it is asked."""
+    augmentation: keras.Layer,
+) -> Callable[[np.ndarray, Sequence[str], int], np.ndarray]:
+    """The augmentation, drawing the same for the same image and number whenever it is asked."""
     states = [v for v in augmentation.variables if "seed" in v.name]
-    run = tf.function(lambda images: augmentation(images, training=True))
     lock = threading.Lock()
 
-    def change(images: np.ndarray, block: int, view: int) -> np.ndarray:
-        drawn = np.random.default_rng((seed, block, view)).integers(2**32, size=(len(states), 2))
-        with lock:  # There is one state, and a thread must find its own in it.
-            for state, value in zip(states, drawn, strict=True):
-                state.assign(value.astype(np.uint32))
-            return run(tf.constant(images)).numpy()
+    def draw_one(drawn: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        image, seeds = drawn
+        for number, state in enumerate(states):
+            state.assign(seeds[number])
+        return augmentation(image[None], training=True)[0]
 
-    return change
+    @tf.function(reduce_retracing=True)
+    def draw_all(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        signature = tf.TensorSpec(images.shape[1:], tf.float32)
+        return tf.map_fn(draw_one, (images, seeds), 1, fn_output_signature=signature)
+
+    def draw(images: np.ndarray, digests: Sequence[str], number: int) -> np.ndarray:
+        seeds = [
+            np.random.default_rng((int(digest, 16), number)).integers(2**32, size=(len(states), 2))
+            for digest in digests
+        ]
+        with lock:  # There is one state, and a thread must find its own in it.
+            return draw_all(tf.constant(images), tf.constant(np.array(seeds, np.uint32))).numpy()
+
+    return draw

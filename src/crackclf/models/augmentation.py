@@ -5,14 +5,15 @@ import keras
 from crackclf.errors import UserError
 
 # A crack is a crack in any orientation, so whole turns cost nothing; reflection at the edges
-# avoids black corners, whose straight borders look like joints.
+# avoids black corners, whose straight borders look like joints. A vertical flip is a horizontal one
+# turned by half.
 _TURNS = 0.5
 
 
 def build_augmentation(strength: float = 1.0) -> keras.Sequential:
     """Builds the random changes applied to training images.
 
-    Horizontal and vertical flips, rotation by any angle, contrast (x 0.8 to 1.2) and brightness
+    Horizontal flips, rotation by any angle, contrast (x 0.8 to 1.2) and brightness
     (+- 0.1 of the range). Active only when called with `training=True`, as `fit` does.
 
     Args:
@@ -35,7 +36,7 @@ def build_augmentation(strength: float = 1.0) -> keras.Sequential:
     if not 0 <= strength <= 5:
         raise UserError(f"strength must be from 0 to 5. Received: {strength}.")
     layers = [
-        keras.layers.RandomFlip("horizontal_and_vertical"),
+        keras.layers.RandomFlip("horizontal"),
         keras.layers.RandomRotation(_TURNS * min(strength, 1), fill_mode="reflect"),
         keras.layers.RandomContrast(0.2 * strength, value_range=(0, 255)),
         keras.layers.RandomBrightness(0.1 * strength, value_range=(0, 255)),

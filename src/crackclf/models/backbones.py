@@ -7,19 +7,21 @@ from typing import Any
 
 import keras
 
+from crackclf.models.efficientnet_lite import efficientnet_lite
+
 
 @dataclass(frozen=True)
 class Backbone:
     """One row of the table of backbones.
 
     Attributes:
-        application: the `keras.applications` constructor.
+        application: the `keras.applications` constructor, or one like it.
         preprocessing: builds the layer from 0..255 RGB to what the weights were trained on.
         native_size: side in pixels of the images on which Keras' weights were trained.
         features: number of channels of its last feature map.
         licence: of those weights.
         source: where they come from.
-        keras_file: their file's name in Keras' cache.
+        keras_file: their file's name in Keras' cache; empty where Keras has none.
         weights_name: how their file is called in a mirror folder, before its suffix.
         minimum_size: smallest image side in pixels that it accepts.
         tap: the layer behind which it is cut off; its last one when empty.
@@ -39,6 +41,10 @@ class Backbone:
 
 def _centred() -> keras.Layer:
     return keras.layers.Rescaling(1 / 127.5, offset=-1, name="preprocessing")
+
+
+def _unit() -> keras.Layer:
+    return keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="preprocessing")
 
 
 def _caffe() -> keras.Layer:
@@ -65,6 +71,21 @@ _VGG16 = Backbone(
     "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
     "vgg16",
 )
+
+
+def _lite(variant: int, width: float, depth: float, native_size: int) -> Backbone:
+    return Backbone(
+        efficientnet_lite(width, depth),
+        _unit,
+        native_size,
+        1280,
+        "Apache-2.0",
+        "Tan & Le 2019, arXiv:1905.11946, tensorflow/tpu, by recipes/efficientnet_lite.py",
+        "",
+        f"efficientnetlite{variant}",
+    )
+
+
 BACKBONES = {
     "mobilenetv2": Backbone(
         keras.applications.MobileNetV2,
@@ -128,4 +149,7 @@ BACKBONES = {
         "convnext_tiny_notop.h5",
         "convnexttiny",
     ),
+    "efficientnetlite0": _lite(0, 1.0, 1.0, 224),
+    "efficientnetlite1": _lite(1, 1.0, 1.1, 240),
+    "efficientnetlite2": _lite(2, 1.1, 1.2, 260),
 }

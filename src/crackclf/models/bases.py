@@ -62,8 +62,10 @@ def build_backbone(
         except Exception as error:  # get_file raises a bare Exception when it cannot download.
             if name != "mobilenetv2":
                 wanted = f"{backbone.weights_name}.weights.h5"
-                cached = f"Keras' {backbone.keras_file} into ~/.keras/models"
-                raise missing_weights(name, error, wanted, cached) from None
+                other = f"put Keras' {backbone.keras_file} into ~/.keras/models"
+                if not backbone.keras_file:
+                    other = "make it by `python recipes/efficientnet_lite.py`"
+                raise missing_weights(name, error, wanted, other) from None
             notice(
                 f"ImageNet weights for {name} cannot be had here ({first_line(error)}), so the "
                 "base is the one trained on concrete that comes with crackclf; for ImageNet's, "

@@ -4,7 +4,7 @@ import os
 
 import keras
 
-from crackclf.errors import UserError
+from crackclf.errors import check_at_least, check_share
 from crackclf.images.size import check_size
 from crackclf.models.augmentation import build_augmentation
 from crackclf.models.backbones import BACKBONES
@@ -21,8 +21,10 @@ def build_model(
     weight_decay: float = 0.0,
     label_smoothing: float = 0.0,
     learning_rate: float = 1e-3,
+    classes: int = 2,
+    seed: int = 0,
 ) -> keras.Model:
-    """Builds and compiles a two-class classifier on a frozen, pre-trained base.
+    """Builds and compiles a classifier on a frozen, pre-trained base.
 
     Everything between the pixels and the probabilities is inside: augmentation (in training
     only), the backbone's own preprocessing, the base called with `training=False`, global
@@ -40,15 +42,17 @@ def build_model(
             from 0 to below 1.
         weight_decay: share, times the learning rate, by which every trained weight shrinks at each
             step, 0 or more (Loshchilov & Hutter 2017, arXiv:1711.05101).
-        label_smoothing: share of each label that is spread over both classes, from 0 to below 1
+        label_smoothing: share of each label that is spread over all classes, from 0 to below 1
             (Szegedy et al. 2015, arXiv:1512.00567). Losses that `fit` reports are then against
             the smoothed labels, and no longer comparable to others; `evaluate` still gives the
             loss against the true ones.
         learning_rate: of Adam.
+        classes: number of them, `len(data.class_names)`.
+        seed: of the head's weights, dropout and augmentation, by `keras.utils.set_random_seed`.
 
     Returns:
         A compiled `keras.Model` from float or uint8 RGB images of shape (batch, image_size,
-        image_size, 3) in 0..255 to probabilities of shape (batch, 2). Its attributes
+        image_size, 3) in 0..255 to probabilities of shape (batch, classes). Its attributes
         `backbone` and `weights_origin` say which base it has and where its weights came from.
 
     Raises:
@@ -61,12 +65,10 @@ def build_model(
     model.summary()
     ```
     """
-    for name, share in {"dropout": dropout, "label_smoothing": label_smoothing}.items():
-        if not 0 <= share < 1:
-            raise UserError(f"{name} must be from 0 to below 1. Received: {share}.")
-    for name, amount in {"hidden_units": hidden_units, "weight_decay": weight_decay}.items():
-        if amount < 0:
-            raise UserError(f"{name} must be 0 or more. Received: {amount}.")
+    check_share(dropout=dropout, label_smoothing=label_smoothing)
+    check_at_least(0, hidden_units=hidden_units, weight_decay=weight_decay)
+    check_at_least(2, classes=classes)
+    keras.utils.set_random_seed(seed)
     image_size, backbone = check_size(image_size), backbone.lower()
     base, origin = build_backbone(backbone, image_size, weights)
     inputs = keras.Input((image_size, image_size, 3), name="image")
@@ -77,7 +79,7 @@ def build_model(
     if hidden_units:
         x = keras.layers.Dense(hidden_units, activation="relu", name="hidden")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
-    outputs = keras.layers.Dense(2, activation="softmax", name="probabilities")(x)
+    outputs = keras.layers.Dense(classes, activation="softmax", name="probabilities")(x)
     model = keras.Model(inputs, outputs, name="crackclf")
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate, weight_decay=weight_decay or None),

@@ -24,8 +24,8 @@ def build_ensemble(folders: Sequence[str | os.PathLike]) -> keras.Model:
 
     Returns:
         A compiled `keras.Model` from images of shape (batch, image_size, image_size, 3) in 0..255
-        to probabilities of shape (batch, 2), which can be saved, evaluated and asked like any of
-        its members, whose layers it shares.
+        to probabilities of shape (batch, classes), which can be saved, evaluated and asked like
+        any of its members, whose layers it shares.
 
     Raises:
         UserError: when the members cannot be averaged.

@@ -34,6 +34,19 @@ def unfreeze(model: keras.Model, blocks: int = 1, learning_rate: float = 1e-5) -
     unfreeze(model, blocks=2)
     ```
     """
+    base, starts = base_of(model), find_blocks(model, blocks)
+    base.trainable = True
+    for index, layer in enumerate(base.layers):
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = index >= starts[-blocks] and not is_norm
+    optimizer = model.optimizer
+    config = keras.saving.deserialize_keras_object(model.get_compile_config())
+    fresh = type(optimizer).from_config(optimizer.get_config() | {"learning_rate": learning_rate})
+    model.compile(**config | {"optimizer": fresh})
+
+
+def find_blocks(model: keras.Model, blocks: int) -> list[int]:
+    """The first layer of each block of a model's base; a `UserError` when it has fewer blocks."""
     base = base_of(model)
     starts, block = [], None
     for index, layer in enumerate(base.layers):
@@ -46,11 +59,4 @@ def unfreeze(model: keras.Model, blocks: int = 1, learning_rate: float = 1e-5) -
             f"blocks must be from 1 to {len(starts)}, as many as {base.name} has. "
             f"Received: {blocks}."
         )
-    base.trainable = True
-    for index, layer in enumerate(base.layers):
-        is_norm = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = index >= starts[-blocks] and not is_norm
-    optimizer = model.optimizer
-    config = keras.saving.deserialize_keras_object(model.get_compile_config())
-    fresh = type(optimizer).from_config(optimizer.get_config() | {"learning_rate": learning_rate})
-    model.compile(**config | {"optimizer": fresh})
+    return starts

@@ -50,11 +50,11 @@ def find_weights(
     return None
 
 
-def missing_weights(name: str, error: Exception, file: str, cached: str) -> MissingWeightsError:
+def missing_weights(name: str, error: Exception, file: str, other: str) -> MissingWeightsError:
     """The error for ImageNet weights that are nowhere: not in the mirror folder, nor elsewhere."""
     return MissingWeightsError(
         f"ImageNet weights for {name} cannot be had here ({first_line(error)}). Set "
-        f"CRACKCLF_WEIGHTS_DIR to a folder with {file}, or put {cached}."
+        f"CRACKCLF_WEIGHTS_DIR to a folder with {file}, or {other}."
     )
 
 

@@ -30,8 +30,9 @@ def evaluate(
     reported, for they flatter the figures.
 
     Args:
-        images: a folder with one sub-folder of images per class, whose names may be others than
-            the model's; or, with `labels`, what `predict` takes.
+        images: a folder with one sub-folder of images per class; or, with `labels`, what `predict`
+            takes. Where a model of two classes does not know the folders' names, the images are
+            cracked or not: those of the folder `positive`, and those of all others.
         classifier: from `load_model`, or the folder of a saved model.
         labels: the class name of each image, when they are not in class folders.
         positive: the class folder that holds the cracked images; found by its name when None.
@@ -54,9 +55,8 @@ def evaluate(
     if labels is None:
         if not isinstance(images, str | os.PathLike):
             raise UserError("expected a folder with one sub-folder per class, or labels=.")
-        found, cracked = read_labelled(card, images, positive, skip_unreadable)
+        found, classes = read_labelled(card, images, positive, skip_unreadable)
         pictures = [Picture(str(image.path), image.path) for image in found]
-        classes = np.where(cracked, card.positive_index, 1 - card.positive_index)
         if not isinstance(classifier, Classifier):
             _tell_of_seen([image.digest for image in found], read_split(model_folder(classifier)))
     else:
@@ -85,7 +85,7 @@ def evaluate(
 def read_labelled(
     card: Card, directory: str | os.PathLike, positive: str | None, skip_unreadable: bool = False
 ) -> tuple[list[ImageFile], np.ndarray]:
-    """Lists the images of a folder with two class folders, and whether each of them is cracked.
+    """Lists the images of class folders, with the index of each one's class in the card.
 
     `positive` names the cracked folder where the names are not those of the card.
     """
@@ -93,11 +93,18 @@ def read_labelled(
         raise UserError(f"{directory}: is split; name the part to measure on, {directory}/test.")
     images, folders, skipped = read_folder(directory, skip_unreadable)
     report_skipped(skipped)
-    # Equal names mean equal classes; otherwise the cracked folder must be known.
-    if positive is None and set(folders) == set(card.class_names):
-        positive = card.positive_class
-    at = list(folders).index(find_positive(folders, positive))
-    return images, np.array([image.label == at for image in images])
+    if positive in (None, card.positive_class) and set(folders) <= set(card.class_names):
+        index_of = [card.class_names.index(name) for name in folders]
+    elif len(card.class_names) == 2:
+        cracked = find_positive(folders, positive)
+        sound = 1 - card.positive_index
+        index_of = [card.positive_index if name == cracked else sound for name in folders]
+    else:
+        raise UserError(
+            f"{directory}: expected folders named as the model's classes, "
+            f"{', '.join(card.class_names)}. Received: {', '.join(folders)}."
+        )
+    return images, np.array([index_of[image.label] for image in images])
 
 
 def read_split(folder: str | os.PathLike) -> dict[str, str]:

@@ -26,12 +26,15 @@ class Prediction:
         label: the predicted class; None when the image could not be read.
         probability: of the positive class, in 0..1; None when the image could not be read.
         error: why the image could not be read; empty when it could.
+        probabilities: of all classes, in the order of the model's `class_names`; empty when the
+            image could not be read.
     """
 
     file: str
     label: str | None
     probability: float | None
     error: str = ""
+    probabilities: tuple[float, ...] = ()
 
 
 def predict(
@@ -67,8 +70,9 @@ def predict(
         if isinstance(answer, UserError):
             predictions.append(Prediction(picture.name, None, None, str(answer)))
         else:
-            score = float(answer[card.positive_index])
-            predictions.append(Prediction(picture.name, card.name_class(score), score))
+            every = tuple(answer.tolist())
+            label, score = card.name_class(answer), every[card.positive_index]
+            predictions.append(Prediction(picture.name, label, score, "", every))
     return predictions
 
 

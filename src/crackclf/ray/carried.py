@@ -110,7 +110,7 @@ class Predictor(CarriedModel):
                 rows.append({"error": str(said)})
             else:
                 score = float(said[card.positive_index])
-                rows.append({"label": card.name_class(score), "probability": score})
+                rows.append({"label": card.name_class(said), "probability": score})
         return rows
 
 

@@ -36,9 +36,9 @@ def compute_on_cluster(
     table = pyarrow.table(
         {
             "number": range(len(jobs)),
-            "block": [job.block for job in jobs],
             "files": [[os.fsencode(file) for file in job.files] for job in jobs],
-            "variants": [job.variants for job in jobs],
+            "digests": [job.digests for job in jobs],
+            "views": [job.views for job in jobs],
         }
     )
     blocks = [table.slice(start, _JOBS) for start in range(0, len(jobs), _JOBS)]
@@ -76,7 +76,7 @@ class _Worker:
                         f"{file}: is not there. The data folder must be on a file system that all "
                         "machines see at the same place."
                     )
-            found.append(self._compute(Job("", row["block"], files, row["variants"])))
+            found.append(self._compute(Job(files, tuple(row["digests"]), tuple(row["views"]))))
         columns = {
             "number": block["number"],
             "features": [features.astype(np.float16).tobytes() for features in found],

@@ -23,8 +23,8 @@ class Card:
     """Travels with a model as `card.json`.
 
     Attributes:
-        class_names: in the order of the model's outputs.
-        positive_class: the one that means cracked.
+        class_names: in the order of the model's outputs, two or more.
+        positive_class: the one that means cracked; all others are sound.
         image_size: height and width of the model's input in pixels.
         backbone: name of the base.
         weights_origin: where the base's weights came from before training.
@@ -43,7 +43,7 @@ class Card:
         sha256: of the model's files, by name: `model.keras` and `model.tflite`, or `model.pt`.
     """
 
-    class_names: tuple[str, str]
+    class_names: tuple[str, ...]
     positive_class: str
     image_size: int
     backbone: str = ""
@@ -66,8 +66,9 @@ class Card:
 
     @property
     def negative_class(self) -> str:
-        """The class that means sound."""
-        return self.class_names[1 - self.positive_index]
+        """What is not cracked: of two classes the other one, of more "not" and the class's name."""
+        others = [name for name in self.class_names if name != self.positive_class]
+        return others[0] if len(others) == 1 else f"not {self.positive_class}"
 
     @property
     def fingerprint(self) -> str:
@@ -86,13 +87,18 @@ class Card:
         return softmax(logits, self.temperature)
 
     def log_odds(self, logits: np.ndarray) -> np.ndarray:
-        """By how much the positive class's logit is above the other's, of shape (...)."""
-        return logits[..., self.positive_index] - logits[..., 1 - self.positive_index]
+        """Log-odds of the positive class against all others together, of shape (...)."""
+        others = np.delete(logits, self.positive_index, axis=-1)
+        most = others.max(axis=-1)
+        if others.shape[-1] > 1:
+            most = most + np.log(np.exp(others - most[..., None]).sum(axis=-1))
+        return logits[..., self.positive_index] - most
 
-    def name_class(self, probability: float) -> str:
-        """The class that a probability of the positive class stands for, by the threshold."""
-        is_positive = probability >= self.threshold
-        return self.positive_class if is_positive else self.negative_class
+    def name_class(self, probabilities: np.ndarray) -> str:
+        """The class that an image's probabilities, of shape (classes,), stand for."""
+        return self.class_names[
+            int(choose_classes(probabilities, self.positive_index, self.threshold))
+        ]
 
     def to_json(self) -> str:
         """The card as indented JSON text."""
@@ -121,7 +127,7 @@ class Card:
 
     def _check(self) -> None:
         rules = {
-            "class_names": len(self.class_names) == 2
+            "class_names": len(set(self.class_names)) == len(self.class_names) >= 2
             and all(isinstance(name, str) for name in self.class_names),
             "positive_class": self.positive_class in self.class_names,
             "image_size": type(self.image_size) is int and self.image_size > 0,
@@ -141,7 +147,7 @@ class Card:
                 raise ValueError(f"{name}: {getattr(self, name)!r}")
 
 
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+def softmax(logits: np.ndarray, temperature: float | np.ndarray = 1.0) -> np.ndarray:
     """Softmax of logits divided by a temperature (Guo et al. 2017, arXiv:1706.04599).
 
     Args:
@@ -159,6 +165,25 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 def to_logits(probabilities: np.ndarray) -> np.ndarray:
     """Logits whose softmax the probabilities are; 0 counts as 1e-7, as in Keras."""
     return np.log(np.clip(probabilities, 1e-7, 1))
+
+
+def choose_classes(
+    probabilities: np.ndarray, positive: int, threshold: float | np.ndarray
+) -> np.ndarray:
+    """The classes that probabilities stand for: the one place where a threshold is applied.
+
+    Args:
+        probabilities: float of shape (..., classes).
+        positive: the positive class's column.
+        threshold: from which on its probability decides, of shape () or (...).
+
+    Returns:
+        int of shape (...): the positive class, or else the most probable of the others.
+    """
+    others = np.array(probabilities, np.float64)
+    others[..., positive] = -1
+    is_positive = np.asarray(probabilities)[..., positive] >= threshold
+    return np.where(is_positive, positive, others.argmax(axis=-1))
 
 
 def _is_number(value: object) -> bool:

@@ -5,6 +5,7 @@ import csv
 import io
 import math
 import os
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from crackclf.images.decode import read_image
 from crackclf.images.resize import resize
 from crackclf.torch.network import ResNet18
 from crackclf.torch.pytorch import torch
-from crackclf.training.logs import BACKUPS, BEST_TORCH, cut_logs, log_sizes
+from crackclf.training.logs import BACKUPS, BEST_TORCH, check_log_dir, cut_logs, log_sizes
 
 
 class CrackDataset(torch.utils.data.Dataset):
@@ -30,6 +31,8 @@ class CrackDataset(torch.utils.data.Dataset):
     Args:
         data: from `load_datasets`.
         subset: "train", "validation" or "test".
+        augment: flip and turn images and change their light at random, by PyTorch's default
+            generator; None to do so with "train" alone.
 
     Example:
 
@@ -38,16 +41,31 @@ class CrackDataset(torch.utils.data.Dataset):
     ```
     """
 
-    def __init__(self, data: Datasets, subset: str):
+    def __init__(self, data: Datasets, subset: str, augment: bool | None = None):
         self.files, self.labels = data.files[subset], data.labels[subset]
         self.image_size = data.image_size
+        self.augment = subset == "train" if augment is None else augment
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         pixels = resize(read_image(self.files[index]), self.image_size, self.image_size)
-        return torch.from_numpy(pixels).permute(2, 0, 1), int(self.labels[index])
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
+        return _augment(image) if self.augment else image, int(self.labels[index])
+
+
+def _augment(image: torch.Tensor) -> torch.Tensor:
+    """What `build_augmentation` does in Keras, but turned by quarters only.
+
+    torchvision turns by other angles without reflection at the edges, and the straight borders of
+    black corners look like joints.
+    """
+    flipped, turns = torch.randint(2, ()), int(torch.randint(4, ()))
+    contrast, brightness = torch.empty(2).uniform_(-1, 1).tolist()
+    image = torch.rot90(image.flip(2) if flipped else image, turns, (1, 2))
+    mean = image.mean(dim=(1, 2), keepdim=True)
+    return ((image - mean) * (1 + 0.2 * contrast) + mean + 25.5 * brightness).clamp(0, 255)
 
 
 def train_resnet18(
@@ -57,13 +75,17 @@ def train_resnet18(
     log_dir: str | os.PathLike,
     iterations: int = 300,
     learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
+    patience: int | None = None,
 ) -> list[dict[str, float]]:
     """Trains by Adam on the cross-entropy, and keeps the weights of the lowest validation loss.
 
     The validation images are measured after every pass over the training images, and after the
     last iteration. Curves of batches and passes go to TensorBoard and `history.csv` under the
     names that Keras gives them. An interrupted training that is called again goes on after its
-    last full pass.
+    last full pass; with `num_workers` above 0 its images are then augmented otherwise.
 
     Args:
         model: from `build_resnet18`; changed in place, and moved to an accelerator if there is
@@ -73,12 +95,19 @@ def train_resnet18(
         log_dir: the folder of the run, e.g. `logs/resnet18`; made when missing.
         iterations: batches to train on.
         learning_rate: of Adam.
+        weight_decay: share, times the learning rate, by which weights shrink at each step.
+        label_smoothing: share of each label that is spread over all classes, below 1.
+        class_weights: by what an error on an image of each class counts; None for all alike.
+            Validation loss is neither weighted nor smoothed.
+        patience: passes without a lower validation loss after which training stops; None for
+            never.
 
     Returns:
         Loss and accuracy, a row for each pass.
 
     Raises:
-        UserError: when `iterations` is below 1, or the loss is no longer a number.
+        UserError: when `iterations` is below 1, `log_dir` holds the curves of a run that is
+            finished, or the loss is no longer a number.
 
     Example:
 
@@ -92,10 +121,12 @@ def train_resnet18(
     if iterations < 1:
         raise UserError(f"iterations must be at least 1. Received: {iterations}.")
     log_dir, device = Path(log_dir), _device()
+    check_log_dir(log_dir)
     model.to(device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, learning_rate)
-    criterion = torch.nn.CrossEntropyLoss()
+    optimizer = torch.optim.AdamW(trained, learning_rate, weight_decay=weight_decay)
+    weights = None if class_weights is None else torch.tensor(class_weights, device=device)
+    criterion = torch.nn.CrossEntropyLoss(weights, label_smoothing=label_smoothing)
     log_dir.mkdir(parents=True, exist_ok=True)
     backup = log_dir / BACKUPS[1]
     if not backup.exists():
@@ -107,7 +138,7 @@ def train_resnet18(
         SummaryWriter(log_dir / "validation") as validation_curves,
         tqdm(initial=done, total=iterations, desc="Training", unit=" batches") as bar,
     ):
-        while done < iterations:
+        while done < iterations and not _is_spent(history, patience):
             model.train()
             losses, hits = [], []
             for images, labels in islice(training, iterations - done):
@@ -128,7 +159,7 @@ def train_resnet18(
                 "accuracy": float(np.mean(hits)),
                 "loss": float(np.mean(losses)),
                 "val_accuracy": (logits.argmax(dim=1) == labels).float().mean().item(),
-                "val_loss": criterion(logits, labels).item(),
+                "val_loss": torch.nn.functional.cross_entropy(logits, labels).item(),
             }
             if not math.isfinite(row["loss"] + row["val_loss"]):
                 raise UserError("the loss is no longer a number; try a smaller learning_rate.")
@@ -163,10 +194,18 @@ def predict_resnet18(model: ResNet18, loader: torch.utils.data.DataLoader) -> np
         loader: batches of a `CrackDataset`, not shuffled.
 
     Returns:
-        float32 of shape (n, 2), rows summing to 1, in the order of the data set.
+        float32 of shape (n, classes), rows summing to 1, in the order of the data set.
     """
     logits, _ = _answers(model, loader)
     return logits.softmax(dim=1).numpy()
+
+
+def _is_spent(history: list[dict[str, float]], patience: int | None) -> bool:
+    """Whether so many passes have come since the lowest validation loss."""
+    losses = [row["val_loss"] for row in history]
+    return (
+        patience is not None and bool(losses) and len(losses) > losses.index(min(losses)) + patience
+    )
 
 
 def _answers(
@@ -202,6 +241,7 @@ def _keep(
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "shuffling": _generator(training).get_state(),
+        "augmentation": torch.get_rng_state(),
         "progress": progress,
     }
     torch.save(state, content)
@@ -217,6 +257,7 @@ def _restore(
     state = torch.load(backup, map_location=_device(), weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["augmentation"].cpu())
     _generator(training).set_state(state["shuffling"].cpu())
     progress = state["progress"]
     cut_logs(backup.parent, progress["logs"])

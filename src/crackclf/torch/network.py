@@ -14,20 +14,23 @@ _WEIGHTS = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
 
 
 class ResNet18(torchvision.models.ResNet):
-    """torchvision's `resnet18` with two classes and with ImageNet's normalisation inside.
+    """torchvision's `resnet18` with ImageNet's normalisation inside.
 
     From float RGB images of shape (batch, 3, height, width) in 0..255 to logits of shape
-    (batch, 2). Its state dict has torchvision's layout. Attributes and methods that `save_model`
-    needs are called as in Keras.
+    (batch, classes). Its state dict has torchvision's layout. Attributes and methods that
+    `save_model` needs are called as in Keras.
+
+    Args:
+        classes: number of them.
 
     Attributes:
         backbone: `"resnet18-torch"`.
         weights_origin: where its weights came from before training.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 2) -> None:
         super().__init__(torchvision.models.resnet.BasicBlock, [2, 2, 2, 2])
-        self.fc = torch.nn.Linear(self.fc.in_features, 2)
+        self.fc = torch.nn.Linear(self.fc.in_features, classes)
         seen = _WEIGHTS.transforms()
         mean, std = [255 * x for x in seen.mean], [255 * x for x in seen.std]
         self.normalize = torchvision.transforms.Normalize(mean, std)
@@ -61,14 +64,17 @@ class ResNet18(torchvision.models.ResNet):
         return load_resnet18(path)
 
 
-def build_resnet18(weights: str | os.PathLike | None = "imagenet", frozen: bool = True) -> ResNet18:
-    """Builds a ResNet18 with a new layer for the two classes.
+def build_resnet18(
+    weights: str | os.PathLike | None = "imagenet", frozen: bool = True, classes: int = 2
+) -> ResNet18:
+    """Builds a ResNet18 with a new layer for the classes.
 
     Args:
         weights: `"imagenet"`: `resnet18.pth` from the folder that the environment variable
             `CRACKCLF_WEIGHTS_DIR` names, else torchvision's cache or download; a path: that state
             dict, of torchvision's layout; `"random"` or None: random weights.
         frozen: train the new layer alone: `requires_grad` is False for all others.
+        classes: number of them, `len(data.class_names)`.
 
     Returns:
         The network. Its random weights follow `torch.manual_seed`.
@@ -84,19 +90,19 @@ def build_resnet18(weights: str | os.PathLike | None = "imagenet", frozen: bool 
     model = build_resnet18()
     ```
     """
-    model = ResNet18()
+    model = ResNet18(classes)
     file = find_weights("resnet18", weights, (".pth",))
     if file is not None:
-        _load(model, file, own_top=False)
+        state = _read(file)
+        _fill(model, file, _without_top(state, model))
         model.weights_origin = f"{file.name}, sha256 {sha256(file)}"
     elif weights not in (None, "random"):
         try:
             state = _WEIGHTS.get_state_dict(weights_only=True, check_hash=True)
         except Exception as error:
-            cached = f"{Path(_WEIGHTS.url).name} into {torch.hub.get_dir()}/checkpoints"
-            raise missing_weights(
-                RESNET18, error, "resnet18.pth", f"torchvision's {cached}"
-            ) from None
+            name = Path(_WEIGHTS.url).name
+            other = f"put torchvision's {name} into {torch.hub.get_dir()}/checkpoints"
+            raise missing_weights(RESNET18, error, "resnet18.pth", other) from None
         model.load_state_dict(_without_top(state, model))
         model.weights_origin = "ImageNet, by torchvision"
     for parameter in model.parameters():
@@ -123,21 +129,35 @@ def load_resnet18(file: str | os.PathLike | IO[bytes]) -> ResNet18:
     model = load_resnet18("saved_models/twin/model.pt")
     ```
     """
-    model = ResNet18()
-    _load(model, file, own_top=True)
+    state = _read(file)
+    top = state.get("fc.bias")
+    model = ResNet18(len(top) if isinstance(top, torch.Tensor) and top.ndim else 2)
+    _fill(model, file, state)
     return model.eval()
 
 
-def _load(model: ResNet18, file: str | os.PathLike | IO[bytes], own_top: bool) -> None:
+def _read(file: str | os.PathLike | IO[bytes]) -> dict[str, torch.Tensor]:
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        model.load_state_dict(state if own_top else _without_top(state, model))
+        return dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:
-        name = os.fspath(file) if isinstance(file, str | os.PathLike) else "model.pt"
-        raise UserError(
-            f"{name}: cannot be loaded as a ResNet18 ({first_line(error)}). Expected a state dict "
-            "of torchvision's layout, as torch.save writes it."
-        ) from None
+        raise _unusable(file, error) from None
+
+
+def _fill(
+    model: ResNet18, file: str | os.PathLike | IO[bytes], state: dict[str, torch.Tensor]
+) -> None:
+    try:
+        model.load_state_dict(state)
+    except Exception as error:
+        raise _unusable(file, error) from None
+
+
+def _unusable(file: str | os.PathLike | IO[bytes], error: Exception) -> UserError:
+    name = os.fspath(file) if isinstance(file, str | os.PathLike) else "model.pt"
+    return UserError(
+        f"{name}: cannot be loaded as a ResNet18 ({first_line(error)}). Expected a state dict of "
+        "torchvision's layout, as torch.save writes it."
+    )
 
 
 def _without_top(state: dict[str, torch.Tensor], model: ResNet18) -> dict[str, torch.Tensor]:

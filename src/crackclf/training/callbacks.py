@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams.api import KerasCallback
 
 from crackclf.files import replace_whole
-from crackclf.training.logs import BEST_KERAS
+from crackclf.training.logs import BEST_KERAS, check_log_dir
 from crackclf.training.resume import Backup
 
 
@@ -58,6 +58,8 @@ class TensorBoard(keras.callbacks.Callback):
         self._writers.clear()
 
     def _write(self, subset: str, prefix: str, values: Mapping[str, float], step: int) -> None:
+        if not values:
+            return
         if subset not in self._writers:
             self._writers[subset] = tf.summary.create_file_writer(str(self._log_dir / subset))
         with self._writers[subset].as_default():
@@ -68,7 +70,8 @@ class TensorBoard(keras.callbacks.Callback):
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
     """Keras' ModelCheckpoint for the best model, which replaces the last one whole.
 
-    Keras writes into the file itself: a full disk or a kill then costs the last best model.
+    Keras writes into the file itself: a full disk or a kill then costs the last best model. Best
+    is the lowest validation loss, or training loss where no images are kept for validation.
     """
 
     def __init__(self, filepath: Path):
@@ -82,6 +85,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves the model if it is the best so far."""
+        if self.monitor not in (logs or {}):
+            self.monitor = "loss"
         try:
             super().on_epoch_end(epoch, logs)
             if self._beside.exists():
@@ -111,6 +116,9 @@ def build_callbacks(
     Returns:
         Callbacks for `train` and for Keras' `fit`. Only `train` goes on with a killed training.
 
+    Raises:
+        UserError: when the folder holds the curves of a run that is finished.
+
     Example:
 
     ```python
@@ -118,6 +126,7 @@ def build_callbacks(
     ```
     """
     log_dir = Path(log_dir)
+    check_log_dir(log_dir)
     log_dir.mkdir(parents=True, exist_ok=True)
     callbacks = [
         TensorBoard(log_dir),

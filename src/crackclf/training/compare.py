@@ -69,6 +69,8 @@ def compare(
     if RESNET18 in names:
         torch_room()  # Which says how to install it, before hours pass.
     chosen = TrainSettings(**settings).to_dict()
+    if chosen["folds"]:
+        raise UserError("a comparison is on one split. Leave out folds.")
     del chosen["backbone"]
     out, directory = Path(out), str(Path(directory).resolve())
     _check_settings(out, {"directory": directory} | chosen)
@@ -172,6 +174,8 @@ def _train(
         classifier.card.data_fingerprint,
         test["accuracy"],
         tuple(test["accuracy_interval"]),
+        test["balanced_accuracy"],
+        test["average_precision"],
         test["loss"],
         test["auroc"],
         test["n"],

@@ -7,14 +7,17 @@ import numpy as np
 import tensorflow as tf
 
 from crackclf.data.datasets import Datasets
+from crackclf.data.folders import is_uneven
+from crackclf.data.splits import SUBSETS
 from crackclf.errors import UserError
 from crackclf.features.cache import cache_features as read_features
-from crackclf.features.cache import check_views
+from crackclf.features.store import Features
 from crackclf.models.parts import split_model
 from crackclf.models.unfreezing import unfreeze
 from crackclf.training.resume import Backup
 
 _LARGE = 256  # Images to a batch.
+_VARIANTS, _MOST_VIEWS = 6000, 8
 
 
 def train(
@@ -22,12 +25,12 @@ def train(
     data: Datasets,
     callbacks: Sequence[keras.callbacks.Callback],
     epochs: int = 10,
-    cache_features: bool = False,
-    views: int = 0,
-    seed: int = 0,
+    cache_features: bool = True,
+    views: int | None = None,
+    class_weights: str = "auto",
     verbose: int | str = "auto",
 ) -> keras.callbacks.History:
-    """Trains a compiled model on the training set, watched on the validation set.
+    """Trains a compiled model on augmented training images, watched on the validation set.
 
     Args:
         model: from `build_model`.
@@ -35,20 +38,23 @@ def train(
         callbacks: from `build_callbacks`.
         epochs: at most this many passes over the training set.
         cache_features: run what is frozen of the base once over the images instead of in every
-            epoch, keep its features in the data folder's cache, and train the rest on them: the
-            same model, many times sooner. Epochs then choose among a few variants of each
-            training image instead of seeing ever new ones.
-        views: augmented variants of each training image, beside the image itself, when features
-            are cached.
-        seed: of these variants and of the order in which features are seen.
+            epoch, keep its features in the data folder's cache, and train the rest on them: many
+            times as fast. Epochs then choose among a few variants of each training image instead
+            of seeing ever new ones.
+        views: augmented variants of each training image, when features are cached; 0 for the
+            image as it is; None for 1 to 8, so that there are some 6,000 in all.
+        class_weights: by what an error on an image counts: `"balanced"`, so that all classes
+            count as much (Keras' `class_weight`, n / (classes * n of the class)); `"none"`, all
+            images; `"auto"`, balanced where one class has more than three times as many training
+            images as another. Training loss is weighted, validation loss is not.
         verbose: as in Keras' `fit`; 0 for many short runs in a loop.
 
     Returns:
         Keras' `History`.
 
     Raises:
-        UserError: when the sizes do not fit, views are asked for without the cache, the features
-            cannot be cached, or the loss stops being a number.
+        UserError: when sizes or classes do not fit, the features cannot be cached, or the loss
+            stops being a number.
 
     Example:
 
@@ -56,23 +62,20 @@ def train(
     history = train(model, data, build_callbacks("logs/first"))
     ```
     """
-    check_views(views, cache_features)
-    if model.input_shape[1] != data.image_size:
-        raise UserError(
-            f"the model takes images of {model.input_shape[1]} pixels, the data were loaded at "
-            f"{data.image_size}; give both the same image_size."
-        )
+    _check_fit(model, data)
+    watched = len(data.images["validation"]) > 0
     if not cache_features:
-        training, validation = data.train, data.validation
+        training, validation = data.train, data.validation if watched else None
     else:
-        features = read_features(model, data, views, seed)
-        training = _batches(features["train"], data, "train", seed)
-        validation = _batches(features["validation"], data, "validation")
+        features = read_features(model, data, count_views(data, views), SUBSETS[:2])
+        training = _batches(features["train"], data, "train")
+        validation = _batches(features["validation"], data, "validation") if watched else None
         model = split_model(model).head
     backup = next((x for x in callbacks if isinstance(x, Backup)), None)
     first_epoch = backup.first_epoch(epochs) if backup else 0
     for _ in range(first_epoch):
         iter(training)  # Each pass draws another order; the next one is the one that is due.
+    weights = weigh_classes(data, class_weights)
     history = model.fit(
         # Of a set that is not repeated, Keras starts more passes than it finishes.
         training.repeat(),
@@ -81,6 +84,7 @@ def train(
         epochs=epochs,
         initial_epoch=first_epoch,
         callbacks=list(callbacks),
+        class_weight=None if weights is None else dict(enumerate(weights)),
         verbose=verbose,  # pyright: ignore[reportArgumentType]
         shuffle=False,  # The set shuffles itself; Keras warns when asked to do it.
     )
@@ -96,9 +100,9 @@ def fine_tune(
     epochs: int = 10,
     blocks: int = 1,
     learning_rate: float = 1e-5,
-    cache_features: bool = False,
-    views: int = 0,
-    seed: int = 0,
+    cache_features: bool = True,
+    views: int | None = None,
+    class_weights: str = "auto",
     verbose: int | str = "auto",
 ) -> keras.callbacks.History:
     """Trains the last blocks of the base together with the head, at a small learning rate.
@@ -115,9 +119,8 @@ def fine_tune(
         learning_rate: of the new optimizer, far below the head's.
         cache_features: run what stays frozen once over the images, and keep what goes into the
             first block to be trained.
-        views: augmented variants of each training image, beside the image itself, when features
-            are cached.
-        seed: of these variants and of the order in which features are seen.
+        views: augmented variants of each training image, when features are cached, as for `train`.
+        class_weights: by what an error on an image counts, as for `train`.
         verbose: as in Keras' `fit`.
 
     Returns:
@@ -133,7 +136,29 @@ def fine_tune(
     ```
     """
     unfreeze(model, blocks, learning_rate)
-    return train(model, data, callbacks, epochs, cache_features, views, seed, verbose)
+    return train(model, data, callbacks, epochs, cache_features, views, class_weights, verbose)
+
+
+def count_views(data: Datasets, views: int | None) -> int:
+    """How many variants of each training image are cached when `views` are asked for.
+
+    When none is asked for, many of few images and one of many: that many take seconds.
+    """
+    few = _VARIANTS // len(data.images["train"])
+    return min(max(few, 1), _MOST_VIEWS) if views is None else views
+
+
+def weigh_classes(data: Datasets, class_weights: str) -> list[float] | None:
+    """By what an error on an image of each class counts in training; None when all count alike.
+
+    Args:
+        data: whose training set is counted.
+        class_weights: "balanced", "none" or "auto", as for `train`.
+    """
+    counts = [n for n in data.counts["train"].values()]
+    if class_weights == "none" or (class_weights == "auto" and not is_uneven(counts)):
+        return None
+    return [sum(counts) / (len(counts) * n) for n in counts]
 
 
 def predict_features(model: keras.Model, data: Datasets, subset: str = "test") -> np.ndarray:
@@ -145,33 +170,44 @@ def predict_features(model: keras.Model, data: Datasets, subset: str = "test") -
         subset: "train", "validation" or "test".
 
     Returns:
-        float32 of shape (n, 2), as the model's own `predict` of the images in the order of
+        float32 of shape (n, classes), as the model's own `predict` of the images in the order of
         `data.files[subset]`.
     """
     features = read_features(model, data, subsets=(subset,))[subset][:, 0]
     return split_model(model).head.predict(features, batch_size=1024, verbose=0)
 
 
-def _batches(
-    features: np.ndarray, data: Datasets, subset: str, seed: int | None = None
-) -> tf.data.Dataset:
-    """Batches of features and one-hot labels; shuffled, each image in any variant, if seeded."""
-    labels = np.eye(2, dtype=np.float32)[data.labels[subset]]
+def _check_fit(model: keras.Model, data: Datasets) -> None:
+    if model.input_shape[1] != data.image_size:
+        raise UserError(
+            f"the model takes images of {model.input_shape[1]} pixels, the data were loaded at "
+            f"{data.image_size}; give both the same image_size."
+        )
+    if model.output_shape[-1] != len(data.class_names):
+        raise UserError(
+            f"the model tells {model.output_shape[-1]} classes apart, the data have "
+            f"{len(data.class_names)}; build it with classes={len(data.class_names)}."
+        )
+
+
+def _batches(features: Features, data: Datasets, subset: str) -> tf.data.Dataset:
+    """Batches of features and one-hot labels; for training shuffled, each image in any variant."""
+    labels = np.eye(len(data.class_names), dtype=np.float32)[data.labels[subset]]
     n, variants, *shape = features.shape
     rows = tf.data.Dataset.range(n)
-    if seed is None:
+    if subset == "train":
+        batch_size, rows = data.batch_size, rows.shuffle(n, data.seed)
+    else:
         # Nothing is learnt from these, and a step costs more than what is computed in it.
         batch_size = max(data.batch_size, _LARGE)
-    else:
-        batch_size, rows = data.batch_size, rows.shuffle(n, seed)
 
     def read(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # Drawn from the batch itself, so that a training that goes on draws what it would have.
-        variant = np.random.default_rng([seed or 0, *batch]).integers(variants, size=len(batch))
+        variant = np.random.default_rng([data.seed, *batch]).integers(variants, size=len(batch))
         return features[batch, variant].astype(np.float32), labels[batch]
 
     def look_up(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x, y = tf.numpy_function(read, [batch], (tf.float32, tf.float32))
-        return tf.ensure_shape(x, (None, *shape)), tf.ensure_shape(y, (None, 2))
+        return tf.ensure_shape(x, (None, *shape)), tf.ensure_shape(y, (None, labels.shape[1]))
 
     return rows.batch(batch_size).map(look_up).prefetch(tf.data.AUTOTUNE)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -16,7 +16,31 @@ from crackclf.training.settings import differences
 
 BACKUPS = ("backup.npz", "backup.pt")
 BEST_KERAS, BEST_TORCH = "best.keras", "best.pt"
+FINE_TUNED = "fine-tuned"  # The folder of the second stage in that of the first.
 _FULL = "No space left on device"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a training has been in this folder and came to its end."""
+    history = folder / "history.csv"
+    begun = history.exists() and history.stat().st_size > 0
+    return begun and not any((folder / name).exists() for name in BACKUPS)
+
+
+def check_log_dir(folder: Path) -> None:
+    """Refuses, before anything is trained, a folder in which a run is finished."""
+    if is_finished(folder):
+        raise UserError(
+            f"{folder}: holds the curves of another run. Choose another log_dir, or move it away."
+        )
+
+
+def join_histories(folder: Path) -> str:
+    """The history of a run's stages as one CSV text, epochs numbered on."""
+    stages = [x for x in (folder, folder / FINE_TUNED) if (x / "history.csv").exists()]
+    texts = [(stage / "history.csv").read_text().splitlines() for stage in stages]
+    rows = [row.partition(",")[2] for _, *stage in texts for row in stage]
+    return "\n".join([texts[0][0], *(f"{epoch},{row}" for epoch, row in enumerate(rows))]) + "\n"
 
 
 def log_sizes(folder: Path) -> dict[str, int]:
@@ -94,15 +118,12 @@ class Run:
         )
 
     @contextmanager
-    def going(self, facts: Mapping[str, str]) -> Iterator[bool]:
+    def going(self, facts: Mapping[str, str]) -> Iterator[None]:
         """Keeps the folder for this process, and notes in the end that the model is saved.
 
         Args:
             facts: what the training depends on besides its arguments, by what it is called, e.g.
                 `{"images": fingerprint}`.
-
-        Yields:
-            Whether all epochs are done, so that only the best model is left to be tested and saved.
 
         Raises:
             UserError: when the training began with other facts, or another process runs it.
@@ -125,13 +146,7 @@ class Run:
                         "back, or choose another --out."
                     )
             self._write(facts)
-            history = self.folder / "history.csv"
-            fitted = history.exists() and history.stat().st_size > 0 and not self._has(BACKUPS)
-            if fitted and not self._has((BEST_KERAS, BEST_TORCH)):
-                raise UserError(
-                    f"{self.folder}: its best checkpoint is gone. Remove this folder to train anew."
-                )
-            yield fitted
+            yield
             self._write({**facts, "saved": True})
         except Exception as error:
             # Of a full disk h5py and NumPy tell by an OSError, TensorFlow by an error of its own.
@@ -146,9 +161,6 @@ class Run:
             ) from error
         finally:
             lock.release()
-
-    def _has(self, names: Iterable[str]) -> bool:
-        return any((self.folder / name).exists() for name in names)
 
     def _has_begun(self) -> bool:
         return self._file.exists()

@@ -1,0 +1,163 @@
+"""The stages of a training, each of which goes on where an interruption left it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from crackclf.data.datasets import Datasets
+from crackclf.data.splits import SUBSETS
+from crackclf.errors import UserError
+from crackclf.evaluation.calibration import calibrate
+from crackclf.evaluation.metrics import Report, compute_report
+from crackclf.extras import need, torch_room
+from crackclf.features.cache import cache_features
+from crackclf.features.extract import Mapper, compute_here
+from crackclf.models.augmentation import build_augmentation
+from crackclf.models.classifier import build_model
+from crackclf.models.unfreezing import find_blocks, unfreeze
+from crackclf.training.callbacks import build_callbacks
+from crackclf.training.fit import count_views, predict_features, train, weigh_classes
+from crackclf.training.logs import BEST_KERAS, BEST_TORCH, FINE_TUNED, is_finished
+from crackclf.training.settings import TrainSettings
+
+_FINE = 100  # By how much smaller the learning rate of fine-tuning is.
+
+
+def build(chosen: TrainSettings, classes: int) -> Any:
+    """The model of the settings, untrained."""
+    if chosen.in_pytorch:
+        room = torch_room()
+        need("torch", "torch").manual_seed(chosen.seed)
+        return room.build_resnet18(chosen.weights, classes=classes)
+    model = build_model(
+        chosen.image_size,
+        chosen.backbone,
+        chosen.weights,
+        build_augmentation(float(chosen.augmentation)),
+        chosen.hidden_units,
+        chosen.dropout,
+        chosen.weight_decay,
+        chosen.label_smoothing,
+        chosen.learning_rate,
+        classes,
+        chosen.seed,
+    )
+    if chosen.fine_tune:
+        find_blocks(model, chosen.fine_tune)  # Which refuses too many, before hours pass.
+    return model
+
+
+def fit(
+    model: Any,
+    data: Datasets,
+    logs: Path,
+    chosen: TrainSettings,
+    mapper: Mapper = compute_here,
+    epochs: Sequence[int] | None = None,
+) -> None:
+    """Trains a model from `build` in one stage or, with `fine_tune`, two.
+
+    Args:
+        model: from `build`; changed in place.
+        data: at the model's image size.
+        logs: the run's folder; the second stage has one of its own in it.
+        chosen: the settings.
+        mapper: has the features to be cached computed.
+        epochs: of each stage, to be trained to the end; None for the settings' number and early
+            stopping.
+    """
+    if chosen.in_pytorch:
+        _fit_torch(model, data, logs, chosen)
+        return
+    folders = list_stages(logs, chosen)
+    for stage, folder in enumerate(folders):
+        if stage > 0:
+            unfreeze(model, chosen.fine_tune, chosen.learning_rate / _FINE)
+        if is_finished(folder):
+            model.set_weights(_best(folder, BEST_KERAS, keras.saving.load_model).get_weights())
+            continue
+        views = count_views(data, chosen.views if chosen.augmentation else 0)
+        if mapper is not compute_here:
+            cache_features(model, data, views, mapper=mapper)
+        train(
+            model,
+            data,
+            build_callbacks(folder, chosen.patience if epochs is None else None),
+            chosen.epochs if epochs is None else epochs[stage],
+            chosen.cache_features,
+            views,
+            chosen.class_weights,
+        )
+
+
+def list_stages(logs: Path, chosen: TrainSettings) -> list[Path]:
+    """The folders of the curves of a run's stages, in order."""
+    return [logs, logs / FINE_TUNED] if chosen.fine_tune else [logs]
+
+
+def predict(model: Any, data: Datasets, subset: str, chosen: TrainSettings) -> np.ndarray:
+    """Probabilities of a set in the order of its files, float32 of shape (n, classes)."""
+    if chosen.in_pytorch:
+        return torch_room().predict_resnet18(model, _loader(data, subset))
+    if chosen.caches:
+        return predict_features(model, data, subset)
+    return model.predict(getattr(data, subset))
+
+
+def measure(
+    model: Any, data: Datasets, positive: str, chosen: TrainSettings
+) -> tuple[Report, dict[str, np.ndarray]]:
+    """Calibrates a model on the validation set and tests it.
+
+    Returns:
+        The report on the test set; and the model's own probabilities on both sets, by subset.
+    """
+    said = {subset: predict(model, data, subset, chosen) for subset in SUBSETS[1:]}
+    names, truth, aim = data.class_names, data.labels, chosen.threshold_for
+    found = calibrate(truth["validation"], said["validation"], names, positive, aim)
+    report = compute_report(
+        truth["test"],
+        said["test"],
+        names,
+        data.files["test"],
+        positive,
+        found.threshold,
+        found.temperature,
+    )
+    return report, said
+
+
+def _fit_torch(model: Any, data: Datasets, logs: Path, chosen: TrainSettings) -> None:
+    if is_finished(logs):
+        model.load_state_dict(_best(logs, BEST_TORCH, type(model).load).state_dict())
+        return
+    shuffling = need("torch", "torch").Generator().manual_seed(chosen.seed)
+    training = _loader(data, "train", chosen.augmentation, shuffle=True, generator=shuffling)
+    torch_room().train_resnet18(
+        model,
+        training,
+        _loader(data, "validation"),
+        logs,
+        chosen.epochs * len(training),
+        chosen.learning_rate,
+        chosen.weight_decay,
+        chosen.label_smoothing,
+        weigh_classes(data, chosen.class_weights),
+        chosen.patience,
+    )
+
+
+def _loader(data: Datasets, subset: str, augment: bool = False, **settings: Any) -> Any:
+    images = torch_room().CrackDataset(data, subset, augment)
+    return need("torch", "torch").utils.data.DataLoader(images, data.batch_size, **settings)
+
+
+def _best(folder: Path, name: str, load: Any) -> Any:
+    if not (folder / name).exists():
+        raise UserError(
+            f"{folder}: its best checkpoint, {name}, is gone. Remove this folder to train anew."
+        )
+    return load(folder / name)
