@@ -8,7 +8,7 @@ from crackclf.errors import UserError
 from crackclf.training import compare as comparison
 from crackclf.training.compare import compare
 
-SETTINGS = {"epochs": 1, "image_size": 32}
+SETTINGS = {"epochs": 1, "image_size": 32, "augmentation": False}
 
 
 @pytest.fixture

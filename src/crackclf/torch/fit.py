@@ -1,4 +1,4 @@
-"""A Dataset of crack images, and a training loop in PyTorch."""
+"""A training loop in PyTorch."""
 
 import copy
 import csv
@@ -12,60 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from crackclf.data.datasets import Datasets
 from crackclf.errors import UserError
 from crackclf.files import write_whole
-from crackclf.images.decode import read_image
-from crackclf.images.resize import resize
 from crackclf.torch.network import ResNet18
 from crackclf.torch.pytorch import torch
 from crackclf.training.logs import BACKUPS, BEST_TORCH, check_log_dir, cut_logs, log_sizes
-
-
-class CrackDataset(torch.utils.data.Dataset):
-    """One set of a data folder as pairs of image and class index.
-
-    An image is a float32 tensor of shape (3, image_size, image_size) in 0..255, RGB: the pixels
-    that a Keras model of this data gets.
-
-    Args:
-        data: from `load_datasets`.
-        subset: "train", "validation" or "test".
-        augment: flip and turn images and change their light at random, by PyTorch's default
-            generator; None to do so with "train" alone.
-
-    Example:
-
-    ```python
-    image, label = CrackDataset(data, "train")[0]
-    ```
-    """
-
-    def __init__(self, data: Datasets, subset: str, augment: bool | None = None):
-        self.files, self.labels = data.files[subset], data.labels[subset]
-        self.image_size = data.image_size
-        self.augment = subset == "train" if augment is None else augment
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        pixels = resize(read_image(self.files[index]), self.image_size, self.image_size)
-        image = torch.from_numpy(pixels).permute(2, 0, 1)
-        return _augment(image) if self.augment else image, int(self.labels[index])
-
-
-def _augment(image: torch.Tensor) -> torch.Tensor:
-    """What `build_augmentation` does in Keras, but turned by quarters only.
-
-    torchvision turns by other angles without reflection at the edges, and the straight borders of
-    black corners look like joints.
-    """
-    flipped, turns = torch.randint(2, ()), int(torch.randint(4, ()))
-    contrast, brightness = torch.empty(2).uniform_(-1, 1).tolist()
-    image = torch.rot90(image.flip(2) if flipped else image, turns, (1, 2))
-    mean = image.mean(dim=(1, 2), keepdim=True)
-    return ((image - mean) * (1 + 0.2 * contrast) + mean + 25.5 * brightness).clamp(0, 255)
 
 
 def train_resnet18(
@@ -106,8 +57,8 @@ def train_resnet18(
         Loss and accuracy, a row for each pass.
 
     Raises:
-        UserError: when `iterations` is below 1, `log_dir` holds the curves of a run that is
-            finished, or the loss is no longer a number.
+        UserError: when `iterations` is below 1, `class_weights` are not one a class, `log_dir`
+            holds the curves of a run that is finished, or the loss is no longer a number.
 
     Example:
 
@@ -120,13 +71,20 @@ def train_resnet18(
 
     if iterations < 1:
         raise UserError(f"iterations must be at least 1. Received: {iterations}.")
+    classes = model.fc.out_features
+    if class_weights is not None and len(class_weights) != classes:
+        raise UserError(
+            f"class_weights must be one number for each of the model's {classes} classes. "
+            f"Received: {list(class_weights)}."
+        )
     log_dir, device = Path(log_dir), _device()
     check_log_dir(log_dir)
     model.to(device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, learning_rate, weight_decay=weight_decay)
-    weights = None if class_weights is None else torch.tensor(class_weights, device=device)
-    criterion = torch.nn.CrossEntropyLoss(weights, label_smoothing=label_smoothing)
+    # As in Keras: PyTorch's own weights would cancel out in a batch of one class.
+    weights = torch.tensor(class_weights or [1.0] * classes, device=device)
+    criterion = torch.nn.CrossEntropyLoss(reduction="none", label_smoothing=label_smoothing)
     log_dir.mkdir(parents=True, exist_ok=True)
     backup = log_dir / BACKUPS[1]
     if not backup.exists():
@@ -145,7 +103,7 @@ def train_resnet18(
                 images, labels = images.to(device), labels.to(device)
                 optimizer.zero_grad()
                 logits = model(images)
-                loss = criterion(logits, labels)
+                loss = (weights[labels] * criterion(logits, labels)).mean()
                 loss.backward()
                 optimizer.step()
                 losses += [loss.item()] * len(labels)

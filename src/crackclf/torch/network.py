@@ -130,7 +130,7 @@ def load_resnet18(file: str | os.PathLike | IO[bytes]) -> ResNet18:
     ```
     """
     state = _read(file)
-    top = state.get("fc.bias")
+    top = state.get("fc.weight")
     model = ResNet18(len(top) if isinstance(top, torch.Tensor) and top.ndim else 2)
     _fill(model, file, state)
     return model.eval()

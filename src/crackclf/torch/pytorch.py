@@ -13,5 +13,6 @@ need("torchvision", "torch")
 
 import torch  # noqa: E402
 import torchvision  # noqa: E402
+from torchvision.transforms import v2  # noqa: E402
 
-__all__ = ["torch", "torchvision"]
+__all__ = ["torch", "torchvision", "v2"]
