@@ -27,6 +27,7 @@ from crackclf.app.server import _clean, serving
 from crackclf.cli.app import app as command
 from crackclf.errors import UserError
 from crackclf.saved.store import save_model
+from several import JOINT, SEVERAL
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")
 BLOT, MEGABYTE = (30, 20, 80, 60), 2**20
@@ -301,3 +302,13 @@ def test_stopped_it_leaves_nothing(tmp_path, monkeypatch):
     assert not any((tmp_path / "temporary").iterdir())
     with pytest.raises(httpx.ConnectError):
         httpx.get(said[0], trust_env=False)
+
+
+def test_of_three_classes_the_page_says_the_name_and_the_probability_of_a_crack(tmp_path):
+    Image.new("RGB", (40, 40), JOINT).save(tmp_path / "patch.png")
+    said = _ask(tmp_path / "patch.png", None, SEVERAL, tmp_path).text
+    assert '<div class="verdict sound"><strong>Joint</strong>' in said
+    assert "Probability of a crack</td><td>0.000" in said
+    draw_blot(BLOT).save(tmp_path / "photo.png")
+    said = _ask(tmp_path / "photo.png", None, SEVERAL, tmp_path / "out").text
+    assert '<div class="verdict cracked"><strong>Cracked</strong>' in said

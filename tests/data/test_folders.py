@@ -5,7 +5,7 @@ import pytest
 
 from conftest import save_noise
 from crackclf.data import folders
-from crackclf.data.folders import find_positive, read_folder
+from crackclf.data.folders import find_positive, is_uneven, read_folder
 from crackclf.errors import UserError
 from crackclf.images.check import ImageCheck
 
@@ -180,3 +180,15 @@ def test_the_cracked_class_is_known_by_name_or_must_be_told():
         find_positive(["bad", "good"])
     with pytest.raises(UserError, match="'worse' is not one of"):
         find_positive(["bad", "good"], "worse")
+
+
+def test_three_folders_are_three_classes(make_folder):
+    images, names, _ = read_folder(make_folder({"spalled": 1, "crack": 2, "joint": 1}))
+    assert names == ["crack", "joint", "spalled"]
+    assert [image.label for image in images] == [0, 0, 1, 2]
+    assert find_positive(names) == "crack"
+
+
+def test_classes_are_uneven_from_more_than_three_to_one():
+    assert not is_uneven([30, 10, 20])
+    assert is_uneven([31, 10, 20])

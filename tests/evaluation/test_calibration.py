@@ -55,6 +55,31 @@ def test_the_threshold_of_the_best_balanced_accuracy_is_found():
     assert found.threshold < 0.5
 
 
+def test_the_threshold_is_midway_between_its_neighbours_in_log_odds():
+    labels = np.repeat([0, 1], 400)
+    p = np.where(labels, 0.3, 0.01)
+    p[:3] = 0.3
+    found = calibrate(labels, scored(*p), NAMES)
+    low, high = (softmax(to_logits(scored(x)), found.temperature)[0, 1] for x in (0.01, 0.3))
+    odds = [x / (1 - x) for x in (low, high)]
+    assert found.threshold == pytest.approx(1 / (1 + 1 / np.sqrt(np.prod(odds))), rel=1e-4)
+
+
+def test_a_threshold_tells_apart_scores_that_are_all_but_one():
+    labels = np.array([0, 0, 1, 1])
+    sure = np.array([1 - 3e-7, 1 - 3e-7, 1, 1], np.float32)
+    found = calibrate(labels, np.stack([1 - sure, sure], 1), NAMES)
+    assert recall_and_precision(labels, np.stack([1 - sure, sure], 1), found) == (1, 1)
+
+
+def test_of_several_classes_the_threshold_parts_the_cracked_one_from_all_others():
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    said = np.array([[0.4, 0.3, 0.3], [0.35, 0.6, 0.05], *[[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]] * 2])
+    found = calibrate(labels, said, ("crack", "joint", "spall"))
+    called = found.apply(said)[:, 0] >= found.threshold
+    np.testing.assert_array_equal(called, labels == 0)
+
+
 def test_where_one_half_is_as_good_as_any_threshold_it_is_taken():
     assert calibrate(np.array([0, 0, 1, 1]), scored(0.1, 0.3, 0.8, 0.9), NAMES).threshold == 0.5
 

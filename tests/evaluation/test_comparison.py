@@ -45,6 +45,8 @@ def test_the_table_says_all_and_what_is_missing():
     assert "McNemar's exact p = 0.5" in text
     assert "resnet50: missing. No file." in text
     lines = text.splitlines()
+    assert {"balanced", "average"} < set(lines[0].split())
+    assert {"0.8125", "0.7000"} < set(lines[1].split())
     assert len({len(line) for line in lines[:3]}) == 1
 
 

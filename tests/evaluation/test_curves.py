@@ -74,7 +74,7 @@ def test_a_turned_curve_is_called_overfitting_with_its_numbers():
     assert said.gap == pytest.approx(0.10)
     assert said.last_gap == pytest.approx(0.48 - 0.04)
     assert not said.still_improving
-    assert "0.2800, in epoch 4 of 9" in str(said)
+    assert "0.2800, in epoch 4 of 9; mean of the last 3 epochs 0.4800" in str(said)
     assert "overfitting: validation loss has risen since epoch 4" in str(said)
 
 
@@ -104,6 +104,7 @@ def test_few_epochs_bear_no_verdict():
     said = diagnose(curves([0.5, 0.3, 0.6, 0.9, 1.2]))
     assert (said.turned, said.still_improving, said.scatter) == (None, None, None)
     assert "fewer than 6 epochs" in str(said)
+    assert "mean of the last 2 epochs 0.4000" in str(diagnose(curves([0.5, 0.3])))
     json.dumps(said.__dict__)
 
 

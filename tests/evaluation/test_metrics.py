@@ -21,6 +21,8 @@ def test_every_figure_is_what_one_computes_by_hand():
     assert report.precision == pytest.approx(1 / 2)
     assert report.recall == pytest.approx(1 / 2)
     assert report.f1 == pytest.approx(1 / 2)
+    assert report.recall_interval == pytest.approx((0.0945, 0.9055), abs=1e-4)
+    assert report.precision_interval == report.recall_interval
     assert report.auroc == pytest.approx(4 / 6)
     assert report.loss == pytest.approx(-np.log([0.9, 0.8, 0.1, 0.8, 0.4]).mean())
     assert report.confusion_matrix == ((2, 1), (1, 1))
@@ -136,7 +138,10 @@ def test_each_class_has_its_figures_against_all_others():
         low, high = figures.recall_interval
         assert low < figures.recall < high
     assert report.auroc == report.classes[0].auroc
-    assert all(name in str(report) for name in SEVERAL)
+    lines = str(report).splitlines()[2:5]
+    for line, figures in zip(lines, report.classes, strict=True):
+        assert line.startswith(f"{figures.name}: {figures.n} images  recall ")
+        assert f"AUROC {figures.auroc:.4f}  average precision" in line
 
 
 def test_calibration_comes_first_and_what_was_before_is_told():
@@ -174,3 +179,32 @@ def test_figures_of_few_images_are_not_printed_without_an_interval():
     assert "loss" not in text
     assert "recall 0.5000 (0.0945 to 0.9055)" in text
     assert "fewer than 30 images" in text
+
+
+def test_what_there_is_nothing_to_count_of_has_no_interval():
+    report = compute_report(np.zeros(5, int), np.tile([0.9, 0.1], (5, 1)), NAMES)
+    assert (report.precision_interval, report.recall_interval) == (None, None)
+
+
+def test_a_class_without_images_is_neither_uneven_nor_printed():
+    labels, probabilities = draw_three()
+    some = labels < 2
+    report = compute_report(labels[some], probabilities[some], SEVERAL)
+    assert report.classes[2].n == 0
+    assert report.balanced_accuracy == pytest.approx(
+        np.mean([figures.recall for figures in report.classes[:2]])
+    )
+    assert "spalled" not in str(report)
+    assert "flatters" not in str(report)
+
+
+def test_the_most_confidently_wrong_come_first_among_sound_classes_too():
+    labels = np.array([1, 1, 0, 1])
+    probabilities = np.array([[0.0, 0.45, 0.55], [0.0, 0.0, 1.0], [0.2, 0.4, 0.4], [0.7, 0.2, 0.1]])
+    wrong = compute_report(labels, probabilities, SEVERAL).misclassified
+    assert [(x.file, x.predicted, x.probability) for x in wrong] == [
+        ("1", "spalled", 0.0),
+        ("2", "joint", 0.2),
+        ("3", "cracked", 0.7),
+        ("0", "spalled", 0.0),
+    ]

@@ -23,7 +23,9 @@ from crackclf.images.decode import read_image
 from crackclf.images.resize import resize
 from crackclf.models.augmentation import build_augmentation
 from crackclf.prediction.classifier import load_model
+from crackclf.prediction.predict import predict
 from crackclf.saved.store import load_keras_model, save_model
+from several import CARD, build_several
 
 L = keras.layers
 NEEDS = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "openvino": ("openvino",)}
@@ -248,3 +250,38 @@ def test_without_images_drawn_ones_check_it(folder, tmp_path, monkeypatch, capsy
     printed = capsys.readouterr()
     assert "On 32 images" in printed.out
     assert "drawn" in printed.err
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    return save_model(build_several(), tmp_path_factory.mktemp("models") / "several", CARD)
+
+
+@pytest.mark.parametrize("format", ["onnx", "litert"])
+def test_three_classes_travel_with_their_names(format, several, patches, tmp_path):
+    for module in NEEDS.get(format, ()):
+        pytest.importorskip(module)
+    path = tmp_path / f"model{FORMATS[format].suffix}"
+    labels = np.array([p.label for p in predict(patches, several)])
+    result = export_model(
+        several, path, format, patches, [CARD.class_names.index(x) for x in labels]
+    )
+    assert (result.agreement, result.accuracy) == (1, (1, 1))
+    loaded = FORMATS[format].load(path)
+    assert loaded.about["class_names"] == ["cracked", "joint", "spalled"]
+    assert loaded.about["positive_class"] == "cracked"
+    batch = np.random.default_rng(0).integers(0, 256, (3, 40, 32, 3), np.uint8)
+    assert loaded.run(batch).shape == (3, 3)
+    if format == "litert":
+        with zipfile.ZipFile(path) as file:
+            assert file.read("labels.txt").decode().split() == ["cracked", "joint", "spalled"]
+
+
+def test_three_classes_are_checked_on_drawn_patches_without_their_labels(
+    several, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "m.tflite"
+    assert run(monkeypatch, "export", several, "--format", "litert", "--out", out) == 0
+    printed = capsys.readouterr().out
+    assert "On 32 images against the saved model: same label on 100.00%" in printed
+    assert "Accuracy" not in printed

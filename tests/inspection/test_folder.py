@@ -15,6 +15,7 @@ from conftest import draw_blot, make_exif
 from crackclf.errors import UserError
 from crackclf.inspection import folder as module
 from crackclf.inspection.folder import inspect_photos
+from several import SEVERAL
 
 BLOT = (30, 20, 80, 60)
 SCHEMA = Path(module.__file__).with_name("inspection.schema.json")
@@ -317,3 +318,14 @@ def test_a_spreadsheet_finds_no_formula_in_the_table(inspector, tmp_path):
     with (tmp_path / "out" / "photos.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["camera"] == '\'=HYPERLINK("http://x")'
+
+
+def test_of_three_classes_report_and_tables_speak_of_the_cracked_one(site, tmp_path):
+    inspect_photos([site], SEVERAL, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "inspection.json").read_text())
+    assert record["settings"]["positive_class"] == "cracked"
+    assert [x.get("verdict") for x in record["photos"]] == ["cracked", "not cracked", None]
+    with (tmp_path / "out" / "photos.csv").open() as file:
+        assert [x["regions"] for x in csv.DictReader(file)] == ["1", "0", ""]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "3 photos: 1 with cracks, 1 without, 1 that could not be read" in page

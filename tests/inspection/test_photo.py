@@ -16,6 +16,8 @@ from crackclf.images.decode import read_photo
 from crackclf.images.exif import PhotoInfo
 from crackclf.inspection.photo import inspect_photo, measure_sound_peaks
 from crackclf.inspection.records import COLUMNS
+from crackclf.prediction.predict import predict
+from several import CRACKED, JOINT, SEVERAL, SPALLED
 
 BLOT = (240, 60, 320, 140)
 
@@ -301,3 +303,23 @@ def test_a_photo_is_inspected_where_tensorflow_and_keras_cannot_be_imported():
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in ("crack", "no_crack")
+
+
+def test_of_three_classes_the_regions_are_those_of_the_cracked_one():
+    photo = Image.new("RGB", (400, 300), JOINT)
+    photo.paste(SPALLED, (20, 20, 160, 280))
+    sound = inspect_photo(photo, SEVERAL)
+    assert (sound.verdict, sound.regions) == ("not cracked", ())
+    photo.paste(CRACKED, BLOT)
+    found = inspect_photo(photo, SEVERAL)
+    (region,) = found.regions
+    assert region.box == pytest.approx(BLOT, abs=10)
+    assert found.to_dict()["verdict"] == found.to_row()["verdict"] == "cracked"
+
+
+@pytest.mark.parametrize("level", [110, 130, 150])
+def test_a_map_is_calibrated_as_the_prediction_of_a_patch_is(level):
+    # So grey that all three classes have a share.
+    photo = Image.new("RGB", (64, 64), (level, level, level))
+    [said] = predict(photo, SEVERAL)
+    assert inspect_photo(photo, SEVERAL).probability == pytest.approx(said.probability, abs=1e-5)

@@ -13,6 +13,8 @@ from crackclf.models.classifier import build_model
 from crackclf.models.ensemble import build_ensemble
 from crackclf.prediction.classifier import load_model
 from crackclf.saved.store import load_keras_model, save_model
+from several import CARD as OF_THREE
+from several import build_several
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (5, 32, 32, 3)).astype(np.float32)
 CARD = build_card(backbone="mobilenetv2")
@@ -124,3 +126,13 @@ def test_members_of_different_splits_are_told_of(members, tmp_path, capsys):
     save_model(build_keras(), tmp_path / "strange", strange)
     build_ensemble([members[0], tmp_path / "strange"])
     assert "what one was tested on, another may have learnt" in capsys.readouterr().err
+
+
+def test_members_of_three_classes_are_averaged_each_by_its_own_temperature(tmp_path):
+    folders = [
+        save_model(build_several(), tmp_path / str(x), dataclasses.replace(OF_THREE, temperature=x))
+        for x in (1.0, 2.0)
+    ]
+    found = build_ensemble(folders).predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(found, mean(folders), atol=1e-6)
+    assert found.shape == (5, 3)

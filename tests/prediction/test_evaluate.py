@@ -9,6 +9,7 @@ from crackclf.data.folders import read_folder
 from crackclf.errors import UserError
 from crackclf.prediction.evaluate import evaluate
 from crackclf.saved.store import save_model
+from several import CRACKED, JOINT, SEVERAL, SPALLED
 
 
 @pytest.fixture
@@ -88,3 +89,38 @@ def test_a_split_folder_is_not_lumped_together(tmp_path, classifier):
 def test_the_folder_of_a_split_is_measured_part_by_part(bridge, classifier, tmp_path):
     shutil.move(bridge, tmp_path / "data" / "test")
     assert evaluate(tmp_path / "data" / "test", classifier, positive="damaged").n == 6
+
+
+@pytest.fixture
+def wall(tmp_path):
+    """Two images of each of three classes."""
+    for name, colour in (("cracked", CRACKED), ("joint", JOINT), ("spalled", SPALLED)):
+        (tmp_path / "wall" / name).mkdir(parents=True)
+        for i in range(2):
+            pixels = tuple(x - i for x in colour)
+            Image.new("RGB", (40, 40), pixels).save(tmp_path / "wall" / name / f"{i}.png")
+    return tmp_path / "wall"
+
+
+def test_three_classes_are_measured_by_their_names(wall):
+    assert evaluate(wall, SEVERAL).confusion_matrix == ((2, 0, 0), (0, 2, 0), (0, 0, 2))
+    shutil.rmtree(wall / "joint")
+    report = evaluate(wall, SEVERAL, positive="cracked")
+    assert report.confusion_matrix == ((2, 0, 0), (0, 0, 0), (0, 0, 2))
+    assert report.balanced_accuracy == 1
+
+
+def test_of_three_classes_folders_of_other_names_are_refused(wall):
+    both = r"cracked, joint, spalled, of which cracked is .* Received: cracked, joint, {}"
+    with pytest.raises(UserError, match=both.format("spalled, positive='joint'")):
+        evaluate(wall, SEVERAL, positive="joint")
+    (wall / "spalled").rename(wall / "rusty")
+    with pytest.raises(UserError, match=both.format("rusty.")):
+        evaluate(wall, SEVERAL)
+
+
+def test_a_model_of_two_classes_measures_any_number_as_cracked_against_the_rest(wall, classifier):
+    report = evaluate(wall, classifier)
+    assert report.class_names == ("Negative", "Positive")
+    assert report.confusion_matrix == ((4, 0), (0, 2))
+    assert evaluate(wall, classifier, positive="joint").confusion_matrix == ((2, 2), (2, 0))

@@ -8,10 +8,11 @@ from scipy import ndimage
 
 from conftest import build_card
 from crackclf.errors import UserError
-from crackclf.prediction.classifier import from_keras, load_model
+from crackclf.prediction.classifier import Classifier, from_keras, load_model
 from crackclf.prediction.explain import explain
 from crackclf.sample.make import make_patch
 from crackclf.saved.store import save_model
+from several import CARD, SEVERAL, answer
 
 L = keras.layers
 DARK = np.full((64, 96, 3), 230, np.uint8)  # The model's cells are of 8 x 12 pixels here.
@@ -107,3 +108,15 @@ def test_the_model_in_the_box_finds_the_evidence_on_the_crack():
 def test_what_is_no_classifier_is_refused():
     with pytest.raises(UserError, match="expected a Classifier from load_model"):
         explain(DARK, build())  # pyright: ignore[reportArgumentType]
+
+
+def test_of_three_classes_it_is_the_evidence_for_the_cracked_one_against_both_others():
+    evidence = explain(DARK, SEVERAL)
+    assert evidence[INSIDE].mean() > 0.9
+    assert evidence[OUTSIDE].max() < 0.05
+    whole = Classifier(
+        dataclasses.replace(CARD, cell_size=0), lambda x: answer(x).mean((1, 2), keepdims=True)
+    )
+    covered = explain(DARK, whole)
+    assert covered[INSIDE].mean() > 0.7
+    assert covered[OUTSIDE].max() < 0.05

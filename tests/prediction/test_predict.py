@@ -1,12 +1,15 @@
+import csv
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import build_card, build_keras
+from conftest import build_card, build_keras, run
 from crackclf.errors import UserError
 from crackclf.images.listing import list_pictures
 from crackclf.prediction.predict import ask, predict
 from crackclf.saved.store import save_model
+from several import CARD, CRACKED, JOINT, SEVERAL, SPALLED, build_several
 
 
 @pytest.fixture
@@ -127,3 +130,36 @@ def test_paths_that_name_no_image_are_errors(paths, tmp_path, classifier, monkey
 def test_what_is_no_image_is_refused(images, received, classifier):
     with pytest.raises(UserError, match=f"Received: {received}"):
         predict(images, classifier)
+
+
+def test_of_three_classes_the_name_is_one_and_the_probability_the_cracked_ones():
+    images = np.stack([np.full((40, 40, 3), x, np.uint8) for x in (CRACKED, JOINT, SPALLED)])
+    found = predict(images, SEVERAL)
+    assert [p.label for p in found] == ["cracked", "joint", "spalled"]
+    for p in found:
+        assert sum(p.probabilities) == pytest.approx(1)
+        assert p.probability == p.probabilities[0]
+        assert np.argmax(p.probabilities) == CARD.class_names.index(str(p.label))
+
+
+def test_a_table_of_three_classes_has_a_column_for_each(tmp_path, monkeypatch):
+    model = save_model(build_several(), tmp_path / "model", CARD)
+    Image.new("RGB", (40, 40), JOINT).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    table, files = tmp_path / "a.csv", [tmp_path / "a.png", tmp_path / "b.png"]
+    for _ in range(2):  # It is known for a table of crackclf's, and written again.
+        assert run(monkeypatch, "predict", *files, "--model", model, "--csv", table) == 2
+    head, joint, broken = csv.reader(table.open())
+    assert head == ["file", "label", "probability", "error", *CARD.class_names]
+    assert joint[1] == "joint"
+    assert joint[2] == joint[4]
+    assert sum(map(float, joint[4:])) == pytest.approx(1)
+    assert [bool(x) for x in broken] == [True, False, False, True, False, False, False]
+
+
+def test_a_table_of_two_classes_is_as_it_always_was(folder, tmp_path, monkeypatch):
+    table = tmp_path / "a.csv"
+    assert run(monkeypatch, "predict", folder / "dark.png", "--csv", table) == 0
+    [head, row] = csv.reader(table.open())
+    assert head == ["file", "label", "probability", "error"]
+    assert len(row) == 4

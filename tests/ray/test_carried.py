@@ -12,6 +12,7 @@ from crackclf.inspection.folder import inspect_photos
 from crackclf.prediction.predict import predict
 from crackclf.ray import Inspector, Predictor
 from crackclf.saved.store import save_model
+from several import JOINT, SEVERAL
 
 
 @pytest.fixture
@@ -117,3 +118,14 @@ def test_an_inspector_says_at_once_what_it_cannot_work_with(saved, tmp_path):
         Inspector(tmp_path / "plain")
     with pytest.raises(UserError, match="mm_per_pixel must be above 0"):
         Inspector(saved, mm_per_pixel=0)
+
+
+def test_of_three_classes_rows_have_no_more_columns_and_the_name_that_predict_gives(files):
+    Image.new("RGB", (40, 40), JOINT).save(files[0])
+    found = thaw(Predictor(SEVERAL))(columns(files))
+    assert list(found) == ["file", "label", "probability", "error"]
+    expected = predict(files, SEVERAL)
+    assert list(found["label"]) == [p.label for p in expected] == ["joint", None, "cracked"]
+    assert found["probability"][0] == pytest.approx(expected[0].probability)
+    [verdict] = thaw(Inspector(SEVERAL))(columns(files[:1]))["verdict"]
+    assert verdict == "not cracked"

@@ -71,3 +71,24 @@ def test_the_fingerprint_is_the_sum_of_the_file_to_learn_on():
     assert build_card().fingerprint == ""
     assert build_card(sha256={"model.tflite": "a", "model.keras": "b"}).fingerprint == "b"
     assert build_card(sha256={"model.pt": "c"}).fingerprint == "c"
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_divided_by_the_temperature_log_odds_are_those_of_calibrated_probabilities(temperature):
+    logits = np.random.default_rng(0).normal(0, 2, (20, 4))
+    card = Card(("a", "b", "cracked", "d"), "cracked", 32, temperature=temperature)
+    p = card.calibrate(logits)[:, 2].astype(float)
+    found = card.log_odds(logits) / temperature
+    np.testing.assert_allclose(found, np.log(p / (1 - p)), rtol=1e-4, atol=1e-4)
+
+
+def test_of_two_classes_log_odds_are_the_difference_to_the_last_bit():
+    logits = np.random.default_rng(0).normal(0, 9, (50, 2)).astype(np.float32)
+    card = build_card(temperature=1.7)
+    np.testing.assert_array_equal(card.log_odds(logits), logits[:, 1] - logits[:, 0])
+
+
+def test_a_probability_just_below_the_threshold_does_not_reach_it_in_single_precision():
+    said = np.array([0.3, 0.7], np.float32)  # 0.69999999 of the positive class.
+    assert build_card(threshold=0.7).name_class(said) == "Negative"
+    assert build_card(threshold=float(said[1])).name_class(said) == "Positive"

@@ -16,7 +16,8 @@ def evaluate(
 ) -> None:
     """Measures a saved model on a folder of labelled images.
 
-    The class folders may have other names than those the model was trained on.
+    The class folders may have other names than those the model was trained on, if it has two
+    classes.
 
     \b
     Examples:

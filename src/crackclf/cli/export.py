@@ -53,6 +53,7 @@ def export(
       crackclf export shipped --format onnx --out crack.onnx
       crackclf export saved_models/first --format openvino --int8 --data data/metu --out crack.xml
     """
+    from crackclf.data.folders import read_folder
     from crackclf.export.choose import choose_images
     from crackclf.export.export import check_export_path, export_model
     from crackclf.prediction.evaluate import read_labelled, read_split
@@ -62,11 +63,17 @@ def export(
     check_export_path(out, format)
     if int8 and data is None:
         raise UserError("--int8 needs images to measure ranges on. Name a folder with --data.")
+    card = open_model(model)[0]
     with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder) / "drawn"
         if data is None:
             notice(f"the file is checked on {_DRAWN} drawn patches; --data names real ones")
-            data = write_sample(Path(folder) / "drawn", _DRAWN)
-        images, labels = read_labelled(open_model(model)[0], data, positive)
+            write_sample(drawn, _DRAWN)
+        if data is None and len(card.class_names) > 2:
+            # Drawn patches are cracked or not: of more classes they have no labels.
+            images, labels = read_folder(drawn)[0], None
+        else:
+            images, labels = read_labelled(card, data or drawn, positive)
         split = read_split(model_folder(model))
         measured, chosen = choose_images(images, split, _CALIBRATION * int8)
         result = export_model(
@@ -74,7 +81,7 @@ def export(
             out,
             format,
             [images[i].path for i in measured],
-            labels[measured],
+            None if labels is None else labels[measured],
             [images[i].path for i in chosen],
         )
     print(result)

@@ -63,8 +63,8 @@ def predict(
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow([*_HEAD.split(","), *more])
         for p in predictions:
-            every = p.probabilities[: len(more)]
-            writer.writerow([p.file, p.label, p.probability, p.error, *every])
+            every = p.probabilities or [None] * len(names)
+            writer.writerow([p.file, p.label, p.probability, p.error, *every[: len(more)]])
         write_whole(csv_file, table.getvalue())
     unreadable = [p for p in predictions if p.error]
     for prediction in predictions:

@@ -120,6 +120,8 @@ def read_aim(threshold_for: str) -> tuple[str, float]:
 
 
 def _choose_threshold(cracked: np.ndarray, scores: np.ndarray, aim: str | None) -> float:
+    from scipy.special import expit, logit
+
     order = np.argsort(-scores, kind="stable")
     values = scores[order]
     last = np.append(values[1:] < values[:-1], True)  # Equal scores are called alike.
@@ -146,7 +148,9 @@ def _choose_threshold(cracked: np.ndarray, scores: np.ndarray, aim: str | None) 
     high = values[last][good]
     if aim is None and ((low < 0.5) & (high >= 0.5)).any():
         return 0.5
-    middles = (low + high) / 2
+    # Midway in log-odds: near 0 and 1 they tell apart what probabilities hardly do.
+    odds = logit(np.clip([low, high], 1e-7, 1 - 1e-7)).mean(axis=0)
+    middles = np.clip(expit(odds), np.nextafter(low, 1), high)
     return float(middles[np.abs(middles - 0.5).argmin()])
 
 

@@ -60,12 +60,13 @@ class ClassFigures:
     average_precision: float | None
 
     def __str__(self) -> str:
+        areas = f"AUROC {_with(self.auroc)}", f"average precision {_with(self.average_precision)}"
         return "  ".join(
             [
                 f"{self.name}: {self.n} images",
                 f"recall {_with(self.recall, self.recall_interval)}",
                 f"precision {_with(self.precision, self.precision_interval)}",
-                *([f"AUROC {_with(self.auroc)}"] if self.n >= _FEW else []),
+                *(areas if self.n >= _FEW else ()),
             ]
         )
 
@@ -85,7 +86,9 @@ class Report:
         balanced_accuracy: mean of the classes' recalls.
         loss: categorical cross-entropy (nats).
         precision: share of the images called positive that are.
+        precision_interval: 95 % Wilson score interval; None when no image is called positive.
         recall: share of the positive images that are found.
+        recall_interval: 95 % Wilson score interval; None when there are no positive images.
         f1: harmonic mean of precision and recall.
         auroc: area under the ROC curve; None when only one class is present.
         average_precision: area under the precision-recall curve; None as for `auroc`.
@@ -108,7 +111,9 @@ class Report:
     balanced_accuracy: float
     loss: float
     precision: float
+    precision_interval: Interval | None
     recall: float
+    recall_interval: Interval | None
     f1: float
     auroc: float | None
     average_precision: float | None
@@ -126,9 +131,10 @@ class Report:
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        positive = next(x for x in self.classes if x.name == self.positive_class)
-        counts = [x.n for x in self.classes]
-        few = min(positive.n, self.n - positive.n) < _FEW
+        present = [x for x in self.classes if x.n]
+        counts = [x.n for x in present]
+        n = sum(x.n for x in present if x.name == self.positive_class)
+        few = min(n, self.n - n) < _FEW
         accuracy = f"accuracy {_with(self.accuracy, self.accuracy_interval, '95 % interval ')}"
         balanced = f"balanced accuracy {self.balanced_accuracy:.4f}"
         lines = [
@@ -140,12 +146,12 @@ class Report:
         elif not few:
             lines.append(f"{balanced}, average precision {_with(self.average_precision)}")
         if len(self.classes) > 2:
-            lines += map(str, self.classes)
+            lines += map(str, present)
         else:
             lines.append(
-                f"for {positive.name}: precision "
-                f"{_with(positive.precision, positive.precision_interval)}, recall "
-                f"{_with(positive.recall, positive.recall_interval)}"
+                f"for {self.positive_class}: precision "
+                f"{_with(self.precision, self.precision_interval)}, recall "
+                f"{_with(self.recall, self.recall_interval)}"
             )
         if few:
             lines.append(f"fewer than {_FEW} images of a class: no figures without an interval")
@@ -243,7 +249,15 @@ def compute_report(
     score = said[:, p]
     predicted = choose_classes(said, p, threshold)
     wrong = np.flatnonzero(predicted != labels)
-    wrong = wrong[np.argsort(-np.abs(score - threshold)[wrong], kind="stable")]
+    # By how far the probability is on the wrong side of the threshold; of two sound classes, by how
+    # far the wrong one's is above the right one's.
+    rows = np.arange(n)
+    margin = np.where(
+        (predicted == p) == (labels == p),
+        said[rows, predicted] - said[rows, labels],
+        np.abs(score - threshold),
+    )
+    wrong = wrong[np.argsort(-margin[wrong], kind="stable")]
     classes = tuple(
         _measure_class(name, labels == c, predicted == c, said[:, c])
         for c, name in enumerate(class_names)
@@ -260,7 +274,9 @@ def compute_report(
         balanced_accuracy=float(np.mean([x.recall for x in classes if x.n])),
         loss=_cross_entropy(labels, said),
         precision=classes[p].precision,
+        precision_interval=classes[p].precision_interval,
         recall=classes[p].recall,
+        recall_interval=classes[p].recall_interval,
         f1=classes[p].f1,
         auroc=classes[p].auroc,
         average_precision=classes[p].average_precision,

@@ -32,7 +32,7 @@ class Export:
         path: the file, or folder.
         size: in bytes, of all that belongs to it.
         images: how many it was checked on.
-        max_difference: of the probability of a crack from the saved model's, on the worst image.
+        max_difference: of a class's probability from the saved model's, on the worst image.
         agreement: share of the images that both give the same label.
         accuracy: (the saved model's, the file's) share of right labels; None without true labels.
     """

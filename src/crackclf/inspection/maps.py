@@ -46,7 +46,8 @@ def map_cracks(photo: Image.Image, classifier: Classifier) -> np.ndarray:
     to be seen as such close up. The log-odds are averaged; those of a scale weigh half as much as
     those of the next finer one. In each scale the log-odds of a cell are the mean over a window of
     half a patch around it. With average pooling and a linear head, that of a patch is the mean
-    over its cells too (class activation map, Zhou et al. 2016, arXiv:1512.04150).
+    over its cells too (class activation map, Zhou et al. 2016, arXiv:1512.04150); with more than
+    two classes, it is that or more.
 
     Each core looks at one block at a time, so the memory that the network takes does not grow
     with the photo. A model that answers for patches only is asked about patches that overlap by

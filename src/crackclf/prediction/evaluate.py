@@ -87,7 +87,8 @@ def read_labelled(
 ) -> tuple[list[ImageFile], np.ndarray]:
     """Lists the images of class folders, with the index of each one's class in the card.
 
-    `positive` names the cracked folder where the names are not those of the card.
+    `positive` names the cracked folder where the names are not those of the card, which has two
+    classes then.
     """
     if is_split(directory):
         raise UserError(f"{directory}: is split; name the part to measure on, {directory}/test.")
@@ -102,7 +103,8 @@ def read_labelled(
     else:
         raise UserError(
             f"{directory}: expected folders named as the model's classes, "
-            f"{', '.join(card.class_names)}. Received: {', '.join(folders)}."
+            f"{', '.join(card.class_names)}, of which {card.positive_class} is the cracked one. "
+            f"Received: {', '.join(folders)}{f', positive={positive!r}' if positive else ''}."
         )
     return images, np.array([index_of[image.label] for image in images])
 

@@ -65,5 +65,7 @@ def _cover(patch: np.ndarray, classifier: Classifier) -> np.ndarray:
         row, column = divmod(number, _COVERS)
         image[edges[row] : edges[row + 1], edges[column] : edges[column + 1]] = patch.mean((0, 1))
     probabilities = classifier.probabilities(np.concatenate([patch[None], covered]))
-    odds = classifier.card.log_odds(to_logits(probabilities))
+    # Calibrated already, which `log_odds` expects not to be.
+    card = classifier.card
+    odds = card.log_odds(card.temperature * to_logits(probabilities)) / card.temperature
     return (odds[0] - odds[1:]).reshape(_COVERS, _COVERS)

@@ -87,11 +87,19 @@ class Card:
         return softmax(logits, self.temperature)
 
     def log_odds(self, logits: np.ndarray) -> np.ndarray:
-        """Log-odds of the positive class against all others together, of shape (...)."""
+        """Log-odds of the positive class against all others together.
+
+        Args:
+            logits: float of shape (..., classes).
+
+        Returns:
+            float of shape (...). Divided by the temperature, they are calibrated.
+        """
         others = np.delete(logits, self.positive_index, axis=-1)
         most = others.max(axis=-1)
         if others.shape[-1] > 1:
-            most = most + np.log(np.exp(others - most[..., None]).sum(axis=-1))
+            powers = np.exp((others - most[..., None]) / self.temperature)
+            most = most + self.temperature * np.log(powers.sum(axis=-1))
         return logits[..., self.positive_index] - most
 
     def name_class(self, probabilities: np.ndarray) -> str:
@@ -180,9 +188,10 @@ def choose_classes(
     Returns:
         int of shape (...): the positive class, or else the most probable of the others.
     """
+    # In float64: in float32 a probability just below the threshold would reach it.
     others = np.array(probabilities, np.float64)
+    is_positive = others[..., positive] >= threshold
     others[..., positive] = -1
-    is_positive = np.asarray(probabilities)[..., positive] >= threshold
     return np.where(is_positive, positive, others.argmax(axis=-1))
 
 
