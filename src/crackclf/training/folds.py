@@ -93,14 +93,13 @@ def cross_validate(
         for number, data in enumerate(parts, 1):
             notice(f"fold {number} of {chosen.folds}")
             logs = run.folder / f"fold-{number}"
-            model = build(chosen, len(names))
             fit(model, data, logs, chosen, mapper)
             best.append([_best_epoch(folder) for folder in list_stages(logs, chosen)])
             of_fold = measure(model, data, positive, chosen)
             reports.append(of_fold[0])
             said.append(of_fold[1])
+            model = build(chosen, len(names))
         notice("all images")
-        model = build(chosen, len(names))
         fit(model, whole, run.folder, chosen, mapper, np.median(best, axis=0).astype(int).tolist())
         classifier, report = _save(model, out, parts, whole, reports, said, run.folder, chosen)
     return out, classifier, report
