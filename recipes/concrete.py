@@ -26,8 +26,9 @@ import typer
 
 import teacher
 from card import render_card, render_table, split_table
-from crackclf.data.datasets import Datasets, load_datasets
+from crackclf.data.datasets import Datasets
 from crackclf.data.folders import find_positive
+from crackclf.data.loading import load_datasets
 from crackclf.errors import UserError, notice
 from crackclf.files import check_new_folder, write_whole
 from crackclf.models.classifier import build_model

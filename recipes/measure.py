@@ -12,7 +12,8 @@ from crackclf.data.splits import SUBSETS
 from crackclf.errors import UserError
 from crackclf.evaluation.calibration import fit_temperature
 from crackclf.evaluation.intervals import group_intervals
-from crackclf.evaluation.metrics import Report, compute_report
+from crackclf.evaluation.metrics import compute_report
+from crackclf.evaluation.report import Report
 from crackclf.prediction.classifier import Classifier
 from crackclf.prediction.predict import predict
 from crackclf.saved.card import Card, softmax, to_logits

@@ -1,6 +1,6 @@
 from .data.datasets import Datasets as Datasets
-from .data.datasets import load_datasets as load_datasets
-from .data.datasets import load_folds as load_folds
+from .data.loading import load_datasets as load_datasets
+from .data.loading import load_folds as load_folds
 from .data.metu import download_metu as download_metu
 from .errors import UserError as UserError
 from .evaluation import plots as plots
@@ -9,8 +9,8 @@ from .evaluation.calibration import calibrate as calibrate
 from .evaluation.calibration import choose_region_threshold as choose_region_threshold
 from .evaluation.curves import diagnose as diagnose
 from .evaluation.curves import read_curves as read_curves
-from .evaluation.metrics import Report as Report
 from .evaluation.metrics import compute_report as compute_report
+from .evaluation.report import Report as Report
 from .export.export import export_model as export_model
 from .images.decode import read_image as read_image
 from .images.listing import find_images as find_images

@@ -8,7 +8,7 @@ from PIL import Image
 
 from conftest import run
 from crackclf.audit import audit
-from crackclf.data.datasets import load_folds
+from crackclf.data.loading import load_folds
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from crackclf.data.datasets import load_datasets
 from crackclf.data.folders import read_folder
+from crackclf.data.loading import load_datasets
 from crackclf.images.decode import read_image
 
 pytestmark = pytest.mark.real_data

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from conftest import build_small
-from crackclf.data.datasets import load_datasets
+from crackclf.data.loading import load_datasets
 from crackclf.data.splits import SUBSETS
 from crackclf.errors import UserError
 from crackclf.features import cache as feature_cache
@@ -163,7 +163,7 @@ def test_views_stand_in_place_of_the_training_images_and_are_the_same_again(mode
 KILLED = """
 import os, signal, sys
 import keras
-from crackclf.data.datasets import load_datasets
+from crackclf.data.loading import load_datasets
 from crackclf.features import cache as feature_cache
 
 append, done = feature_cache.Store.append, []

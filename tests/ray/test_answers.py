@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import build_card, build_keras, build_small, draw_blot, run
-from crackclf.data.datasets import load_datasets
+from crackclf.data.loading import load_datasets
 from crackclf.errors import UserError
 from crackclf.features.cache import cache_features
 from crackclf.prediction.predict import predict

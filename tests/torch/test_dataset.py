@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from crackclf.data.datasets import load_datasets
+from crackclf.data.loading import load_datasets
 from crackclf.images.decode import read_image
 from crackclf.images.resize import resize
 from crackclf.torch import CrackDataset

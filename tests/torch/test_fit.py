@@ -3,9 +3,9 @@ from dataclasses import fields
 
 import pytest
 
-from crackclf.data.datasets import load_datasets
+from crackclf.data.loading import load_datasets
 from crackclf.errors import UserError
-from crackclf.evaluation.metrics import Report
+from crackclf.evaluation.report import Report
 from crackclf.prediction.classifier import load_model
 from crackclf.prediction.predict import predict
 from crackclf.torch import CrackDataset, build_resnet18, predict_resnet18, train_resnet18

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from crackclf.data.datasets import load_datasets
+from crackclf.data.loading import load_datasets
 from crackclf.models.classifier import build_model
 from crackclf.training.callbacks import build_callbacks
 from crackclf.training.fit import fine_tune, predict_features

@@ -12,7 +12,8 @@ import pytest
 from filelock import FileLock
 
 from conftest import save_noise
-from crackclf.data.datasets import Datasets, load_datasets
+from crackclf.data.datasets import Datasets
+from crackclf.data.loading import load_datasets
 from crackclf.errors import UserError
 from crackclf.models.classifier import build_model
 from crackclf.prediction.evaluate import evaluate

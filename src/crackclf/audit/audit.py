@@ -14,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from crackclf.audit.files import Files, audit_files
-from crackclf.data.datasets import TooFewError, load_folds
 from crackclf.data.folders import is_uneven
+from crackclf.data.loading import TooFewError, load_folds
 from crackclf.errors import notice
 from crackclf.files import building
 from crackclf.models.classifier import build_model

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from crackclf.evaluation.metrics import Misclassified, Report, calibration_error, reliability
+from crackclf.evaluation.metrics import calibration_error, reliability
+from crackclf.evaluation.report import Misclassified, Report
 from crackclf.images.decode import read_image
 
 _RIGHT, _WRONG = "#1a7f37", "#b3261e"

@@ -9,7 +9,8 @@ import numpy as np
 
 from crackclf.data.folders import ImageFile, find_positive, is_split, read_folder, report_skipped
 from crackclf.errors import UserError, notice
-from crackclf.evaluation.metrics import Report, compute_report
+from crackclf.evaluation.metrics import compute_report
+from crackclf.evaluation.report import Report
 from crackclf.images.listing import Picture, Source, list_pictures
 from crackclf.prediction.classifier import Classifier, as_classifier
 from crackclf.prediction.predict import ask

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from crackclf.data.datasets import Datasets, find_groups, load_folds
+from crackclf.data.datasets import Datasets
 from crackclf.data.folders import find_positive
+from crackclf.data.loading import find_groups, load_folds
 from crackclf.errors import notice
 from crackclf.evaluation.calibration import calibrate
 from crackclf.evaluation.curves import read_history
 from crackclf.evaluation.intervals import group_intervals
-from crackclf.evaluation.metrics import Report, compute_report
+from crackclf.evaluation.metrics import compute_report
+from crackclf.evaluation.report import Report
 from crackclf.features.extract import Mapper
 from crackclf.prediction.classifier import Classifier
 from crackclf.saved.card import softmax, to_logits

@@ -5,10 +5,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from crackclf.data.datasets import load_datasets
 from crackclf.data.folders import find_positive
+from crackclf.data.loading import load_datasets
 from crackclf.errors import UserError, notice
-from crackclf.evaluation.metrics import Report
+from crackclf.evaluation.report import Report
 from crackclf.features.extract import Mapper, compute_here
 from crackclf.files import check_new_folder
 from crackclf.prediction.classifier import Classifier

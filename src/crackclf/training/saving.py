@@ -11,7 +11,7 @@ from crackclf.data.datasets import Datasets
 from crackclf.evaluation import plots
 from crackclf.evaluation.calibration import Calibration
 from crackclf.evaluation.curves import parse_history
-from crackclf.evaluation.metrics import Report
+from crackclf.evaluation.report import Report
 from crackclf.prediction.classifier import Classifier, load_model
 from crackclf.saved.card import Card
 from crackclf.saved.store import save_model

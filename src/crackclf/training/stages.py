@@ -11,7 +11,8 @@ from crackclf.data.datasets import Datasets
 from crackclf.data.splits import SUBSETS
 from crackclf.errors import UserError
 from crackclf.evaluation.calibration import calibrate
-from crackclf.evaluation.metrics import Report, compute_report
+from crackclf.evaluation.metrics import compute_report
+from crackclf.evaluation.report import Report
 from crackclf.extras import need, torch_room
 from crackclf.features.cache import cache_features
 from crackclf.features.extract import Mapper, compute_here

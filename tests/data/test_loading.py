@@ -9,7 +9,7 @@ from PIL import Image
 
 from conftest import save_noise
 from crackclf.data import trees
-from crackclf.data.datasets import load_datasets, load_folds
+from crackclf.data.loading import load_datasets, load_folds
 from crackclf.errors import UserError
 from crackclf.images.decode import read_image
 

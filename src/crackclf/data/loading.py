@@ -1,0 +1,255 @@
+"""Folders of images become leak-free train, validation and test sets."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from crackclf.data.datasets import Datasets
+from crackclf.data.folders import ImageFile, is_split, read_folder, report_skipped
+from crackclf.data.splits import SUBSETS, connect, split_groups
+from crackclf.data.trees import tree_name
+from crackclf.errors import UserError, check_at_least, notice
+from crackclf.images.size import check_size
+
+_LEAST = 20  # Images of a class to validate or test on: a share of few images is next to none.
+
+
+class TooFewError(UserError):
+    """A class has too few images that are independent of one another."""
+
+
+def load_datasets(
+    directory: str | os.PathLike,
+    image_size: int = 160,
+    batch_size: int = 32,
+    validation_split: float = 0.2,
+    test_split: float = 0.2,
+    seed: int = 0,
+    group_by: str | None = None,
+    skip_unreadable: bool = False,
+) -> Datasets:
+    r"""Loads a folder of images as train, validation and test sets.
+
+    The split is stratified by class, the same for the same seed, and leak-free: byte-identical
+    files, and files that share a `group_by` key, land in one subset. It is laid out as a folder
+    of links (`Datasets.split`), read by `keras.utils.image_dataset_from_directory`, which
+    prefetches. A folder that already holds `train/`, `validation/` and `test/` is used as it is.
+
+    Args:
+        directory: a folder with two or more sub-folders of JPEG, PNG, BMP or GIF images, one per
+            class.
+        image_size: height and width in pixels to which images are resized, bilinearly.
+        batch_size: images per batch.
+        validation_split: share of the images for validation, between 0 and 1.
+        test_split: share of the images for testing, between 0 and 1.
+        seed: of the split and of the shuffling.
+        group_by: regular expression searched in each file's name; its first group (or the
+            whole match) is the key that holds files together, e.g. the photo number in
+            `7001-115.jpg` with `r"(\d+)-"`.
+        skip_unreadable: leave out files that cannot be read, and list them, instead of raising.
+
+    Returns:
+        A `Datasets`.
+
+    Raises:
+        UserError: when the folder, a file in it or an argument cannot be used.
+
+    Example:
+
+    ```python
+    data = load_datasets("data/metu", seed=1)
+    print(data.counts)
+    ```
+    """
+    directory = Path(directory)
+    images, class_names, skipped = _read(directory, skip_unreadable)
+    if len(images) == len(SUBSETS):
+        _warn_of_leaks(directory, images)
+    else:
+        groups = find_groups(images[""], group_by)
+        images = _split(
+            directory, images[""], groups, class_names, (validation_split, test_split), seed
+        )
+    report_skipped(skipped)
+    data = _make(directory, images, class_names, image_size, batch_size, seed, skipped)
+    _ = data.split  # To be looked at, whatever is done with the sets.
+    return data
+
+
+def load_folds(
+    directory: str | os.PathLike,
+    folds: int = 5,
+    image_size: int = 160,
+    batch_size: int = 32,
+    seed: int = 0,
+    group_by: str | None = None,
+    skip_unreadable: bool = False,
+    groups: Mapping[Path, object] | None = None,
+) -> tuple[tuple[Datasets, ...], Datasets]:
+    """Loads a folder of images for cross-validation.
+
+    The images are dealt to folds, stratified by class and leak-free as in `load_datasets`. Each
+    fold is the test set of one `Datasets` and the validation set of the one before it.
+
+    Args:
+        directory: as for `load_datasets`; a split that is there already plays no part.
+        folds: number of them, 3 or more.
+        image_size: height and width in pixels to which images are resized, bilinearly.
+        batch_size: images per batch.
+        seed: of the folds and of the shuffling.
+        group_by: regular expression for what holds files together, as for `load_datasets`.
+        skip_unreadable: leave out files that cannot be read, and list them, instead of raising.
+        groups: what else holds files together: the key of each that has others of the same key.
+
+    Returns:
+        A `Datasets` for each fold; and one with all images in its training set.
+
+    Raises:
+        TooFewError: a `UserError`, when a class has too few independent images for the folds.
+        UserError: when the folder, a file in it or an argument cannot be used.
+
+    Example:
+
+    ```python
+    folds, everything = load_folds("data/metu", folds=5)
+    print(folds[0].counts)
+    ```
+    """
+    check_at_least(3, folds=folds)
+    directory = Path(directory)
+    parts, class_names, skipped = _read(directory, skip_unreadable)
+    images = [image for part in parts.values() for image in part]
+    keys = find_groups(images, group_by)
+    if groups is not None:
+        keys = connect(keys.tolist(), [groups.get(image.path, image.path) for image in images])
+    labels = np.array([image.label for image in images])
+    fold_of = split_groups(labels, keys, [1 / folds] * folds, seed)
+    for label, name in enumerate(class_names):
+        if len(np.unique(fold_of[labels == label])) < folds:
+            raise TooFewError(
+                f"{directory / name}: has {len(np.unique(keys[labels == label]))} independent "
+                f"images, too few for {folds} folds. Add images, or ask for fewer folds."
+            )
+    dealt = [[x for x, at in zip(images, fold_of, strict=True) if at == k] for k in range(folds)]
+    parts = [
+        {
+            "train": [x for k in range(2, folds) for x in dealt[(fold + k) % folds]],
+            "validation": dealt[(fold + 1) % folds],
+            "test": dealt[fold],
+        }
+        for fold in range(folds)
+    ]
+    whole = {"train": images, "validation": [], "test": []}
+    report_skipped(skipped)
+    *of_folds, everything = (
+        _make(directory, part, class_names, image_size, batch_size, seed, skipped)
+        for part in (*parts, whole)
+    )
+    return tuple(of_folds), everything
+
+
+def _read(
+    directory: Path, skip_unreadable: bool
+) -> tuple[dict[str, list[ImageFile]], list[str], dict[Path, str]]:
+    """The images by subset, of a folder that is not split all as subset ""."""
+    subsets = SUBSETS if is_split(directory) else ("",)
+    parts = [read_folder(directory / subset, skip_unreadable) for subset in subsets]
+    if len({tuple(names) for _, names, _ in parts}) > 1:
+        raise UserError(
+            f"{directory}: train, validation and test must hold the same class folders. "
+            f"Received: {[names for _, names, _ in parts]}."
+        )
+    images = {subset: part[0] for subset, part in zip(subsets, parts, strict=True)}
+    skipped = {path: problem for part in parts for path, problem in part[2].items()}
+    return images, parts[0][1], skipped
+
+
+def _make(
+    directory: Path,
+    images: Mapping[str, Sequence[ImageFile]],
+    class_names: Sequence[str],
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    skipped: Mapping[Path, str],
+) -> Datasets:
+    check_at_least(1, batch_size=batch_size)
+    # The order in which Keras will list the tree.
+    images = {
+        subset: tuple(sorted(images[subset], key=lambda image: (image.label, tree_name(image))))
+        for subset in SUBSETS
+    }
+    return Datasets(
+        images=images,
+        class_names=tuple(class_names),
+        image_size=check_size(image_size),
+        batch_size=batch_size,
+        seed=seed,
+        skipped=skipped,
+        directory=directory,
+    )
+
+
+def _split(
+    directory: Path,
+    images: Sequence[ImageFile],
+    groups: np.ndarray,
+    class_names: Sequence[str],
+    held_out: tuple[float, float],
+    seed: int,
+) -> dict[str, list[ImageFile]]:
+    fractions = (1 - sum(held_out), *held_out)
+    if min(fractions) <= 0:
+        raise UserError(
+            "validation_split and test_split must be above 0 and leave something to train on. "
+            f"Received: validation_split={held_out[0]}, test_split={held_out[1]}."
+        )
+    labels = np.array([image.label for image in images])
+    subset_of = split_groups(labels, groups, fractions, seed, _LEAST)
+    split: dict[str, list[ImageFile]] = {subset: [] for subset in SUBSETS}
+    for image, index in zip(images, subset_of, strict=True):
+        split[SUBSETS[index]].append(image)
+    for subset in SUBSETS:
+        missing = set(range(len(class_names))) - {image.label for image in split[subset]}
+        if missing:
+            raise UserError(
+                f"{directory}: too few independent images of class "
+                f"{class_names[missing.pop()]!r} to give {subset} one of them at "
+                f"validation_split={held_out[0]}, test_split={held_out[1]}. Add images or raise "
+                "the share."
+            )
+    return split
+
+
+def find_groups(images: Sequence[ImageFile], group_by: str | None) -> np.ndarray:
+    """Numbers what must not be torn apart: copies, and images of the same key."""
+    keys: list[list[str]] = [[image.digest for image in images]]
+    if group_by is not None:
+        keys.append([_group_key(group_by, image.path) for image in images])
+    return connect(*keys)
+
+
+def _group_key(pattern: str, path: Path) -> str:
+    try:
+        match = re.search(pattern, path.name)
+    except re.error as error:
+        raise UserError(f"group_by={pattern!r} is not a regular expression: {error}.") from None
+    if match is None:
+        raise UserError(
+            f"{path}: group_by={pattern!r} matches nothing in this file's name; every file needs "
+            "a group."
+        )
+    return (match[1] if match.re.groups else None) or match[0]
+
+
+def _warn_of_leaks(directory: Path, images: Mapping[str, Sequence[ImageFile]]) -> None:
+    seen = {image.digest for subset in SUBSETS[:2] for image in images[subset]}
+    leaked = [image.path for image in images["test"] if image.digest in seen]
+    if leaked:
+        notice(
+            f"{directory}: {len(leaked)} test images also stand, byte for byte, in train or "
+            f"validation (the first: {leaked[0]}), so test figures will be too good."
+        )
