@@ -4,6 +4,9 @@ BIN := .venv/bin
 DATA ?=
 NOTEBOOK ?= notebooks/01_train_mobilenetv2.ipynb
 
+# In the shell's hands, which knows blanks and quotes in a name.
+export DATA NOTEBOOK
+
 .PHONY: help run lab board test check clean
 
 help:
@@ -13,7 +16,10 @@ help:
 	@echo "make test               lint, types and tests"
 
 run: .venv/notebook
-	$(if $(DATA),CRACKCLF_DATA=$(abspath $(DATA))) $(BIN)/python notebooks/run.py $(NOTEBOOK)
+	@case "$$DATA" in "~/"*) DATA="$$HOME/$${DATA#??}" ;; esac; \
+	case "$$DATA" in "" | /*) ;; *) DATA="$$PWD/$$DATA" ;; esac; \
+	if [ -n "$$DATA" ]; then export CRACKCLF_DATA="$$DATA"; fi; \
+	exec $(BIN)/python notebooks/run.py "$$NOTEBOOK"
 
 lab: .venv/notebook
 	$(BIN)/jupyter lab --notebook-dir notebooks

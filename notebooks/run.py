@@ -30,7 +30,7 @@ class Shown(NotebookClient):
 
 
 def main(path: Path) -> None:
-    """Runs the notebook and writes the HTML beside it, also when a cell fails."""
+    """Runs the notebook and writes the HTML beside it; one that failed gets a name of its own."""
     notebook = nbformat.read(path, as_version=4)
     client = Shown(
         notebook,
@@ -39,9 +39,10 @@ def main(path: Path) -> None:
         coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
     )
-    copy = path.with_suffix(".html")
+    copy = path.with_suffix(".failed.html")  # The last good one stays.
     try:
         client.execute()
+        copy = path.with_suffix(".html")
     except CellExecutionError as error:
         sys.exit(f"\n{error.ename}: {error.evalue}")
     finally:

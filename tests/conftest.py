@@ -1,9 +1,12 @@
 import dataclasses
+import errno
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +30,7 @@ settings.register_profile("long", max_examples=5_000, deadline=None)
 settings.load_profile("default")
 
 
+_ANSWERING = ("images", "saved", "evaluation", "prediction", "inspection")
 _SLOW = ("test_recipe.py", "test_notebooks.py", "test_compare.py", "test_run.py")
 
 
@@ -57,6 +61,39 @@ def make_exif(base=None, details=None, gps=None) -> Image.Exif:
     exif.get_ifd(ExifTags.IFD.Exif).update(details or {})
     exif.get_ifd(ExifTags.IFD.GPSInfo).update(gps or {})
     return exif
+
+
+@pytest.fixture(autouse=True)
+def poor_disk(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs with Windows' fsync, those of the answering half also without links.
+
+    Windows syncs no file that is open for reading only. exFAT, Google Drive and many network disks
+    have neither symbolic nor hard links.
+    """
+    sync = os.fsync
+
+    def fsync(file: int) -> None:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        sync(file)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        if request.path.parent.name in _ANSWERING:
+            for name in ("symlink", "link"):
+                patch.setattr(os, name, _refuse_links(getattr(os, name)))
+        yield
+
+
+def _refuse_links(link: Callable[..., None]) -> Callable[..., None]:
+    """Refuses links that crackclf makes; a test may make its own."""
+
+    def refuse(*arguments, **options) -> None:
+        if any("/crackclf/" in frame.filename for frame in traceback.extract_stack()):
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(arguments[0]))
+        link(*arguments, **options)
+
+    return refuse
 
 
 def run(monkeypatch, *arguments) -> int:

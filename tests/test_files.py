@@ -1,6 +1,8 @@
 import os
 import stat
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +12,10 @@ from crackclf.files import (
     cache_folder,
     check_new_folder,
     check_result_path,
+    format_table,
     replace_whole,
     user_cache,
+    user_path,
     write_whole,
     writing,
 )
@@ -162,3 +166,43 @@ def test_results_replace_results_and_nothing_else(tmp_path):
         check_result_path(tmp_path, "file,label\n")
     with pytest.raises(UserError, match="does not exist"):
         check_result_path(tmp_path / "no" / "result.csv", "file,label\n")
+
+
+def test_a_home_is_put_in_for_a_tilde_where_there_is_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/m") == tmp_path / "m"
+    assert check_new_folder("~/m") == tmp_path / "m"
+
+    def homeless(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert user_path("~/m") == Path("~/m")
+    assert user_cache() == Path(tempfile.gettempdir()) / "crackclf"
+
+
+def test_a_table_holds_no_formula_and_no_line_that_a_name_forged():
+    rows = [
+        {"file": Path("=1+1"), "n": 3, "more": "left out"},
+        {"file": "-2\n@", "n": None},
+        {"file": "\x1b[2J", "n": -0.5},
+    ]
+    assert format_table(("file", "n"), rows) == "file,n\n'=1+1,3\n'-2\\n@,\n\\x1b[2J,-0.5\n"
+    assert format_table(("@class",), []) == "'@class\n"
+
+
+def test_derived_files_go_to_the_users_cache_where_the_disk_refuses_whatever_its_rights_say(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    make = Path.mkdir
+
+    def read_only(path, *arguments, **options):
+        if path.name == ".crackclf":
+            raise OSError(30, "Read-only file system")
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    assert cache_folder(tmp_path / "data").parent == user_cache()

@@ -24,7 +24,8 @@ PICTURES = {
 LEFT = {"05_inspect_site_photos": ["inspection-*/report.html"]}
 # What would take too long here is set anew after the cell tagged so.
 PARAMETERS = {
-    "02_compare_vgg16_resnet50": "IMAGE_SIZE, EPOCHS = 32, 1",
+    "02_compare_vgg16_resnet50": "IMAGE_SIZE, EPOCHS = 32, 1\n"
+    "NAMES = ['vgg16-block4', 'mobilenetv2']",
     "03_resnet18_pytorch": "IMAGE_SIZE, ITERATIONS = 32, 5",
     "04_overfitting": "IMAGE_SIZE, EPOCHS, SEEDS = 32, 2, [0]\n"
     "BASE = {'backbone': 'vgg16-block4', 'weights': None}",

@@ -1,6 +1,8 @@
 """The one error a user's mistake raises, and the one way to tell a user something."""
 
+import os
 import sys
+import unicodedata
 
 
 class UserError(ValueError):
@@ -8,6 +10,19 @@ class UserError(ValueError):
 
     The command line prints the message without a traceback and exits with 2.
     """
+
+
+def show(name: str | os.PathLike) -> str:
+    """A name as one line that any terminal shows as it is.
+
+    Names come from anywhere: a newline in one could forge a line of output, an escape sequence
+    command the terminal, and one that is not UTF-8 could not be written. Such parts become
+    backslash escapes.
+    """
+    return "".join(
+        x if x.isprintable() or unicodedata.category(x) == "Zs" else ascii(x)[1:-1]
+        for x in os.fspath(name)
+    )
 
 
 def notice(message: str) -> None:

@@ -1,18 +1,29 @@
 """Files and folders written whole or not at all, and where derived files are kept."""
 
 import contextlib
+import csv
 import hashlib
+import io
 import os
 import shutil
+import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from crackclf.errors import UserError
+from crackclf.errors import UserError, show
 
 _STALE = 3600.0  # Seconds after which a draft that nobody finished is what a kill has left.
+
+
+def user_path(path: str | os.PathLike) -> Path:
+    """A path as a user means it, `~` included: no shell puts the home in for `--out=~/m`."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # There is no home.
+        return Path(path)
 
 
 @contextlib.contextmanager
@@ -43,6 +54,30 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> Path:
     return Path(path)
 
 
+def format_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV text that a spreadsheet opens without harm.
+
+    A cell that it would take for a formula gets an apostrophe before it, and what cannot be
+    printed of a name is escaped: names of files come from anywhere.
+
+    Args:
+        columns: of the table, in order.
+        rows: values by column; others are left out, and None is an empty cell.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    for row in ({name: name for name in columns}, *rows):
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str | os.PathLike):
+        return value
+    text = show(value)
+    return f"'{text}" if os.fspath(value).startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def replace_whole(source: Path, target: Path) -> None:
     """Renames a file over another once its content is on the disk."""
     _sync(source)
@@ -68,7 +103,8 @@ def building(folder: str | os.PathLike) -> Iterator[Path]:
         yield draft
         for path in draft.rglob("*"):
             if path.is_file() and not path.is_symlink():
-                _sync(path)
+                with contextlib.suppress(PermissionError):  # A copy of what may only be read.
+                    _sync(path)
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -88,29 +124,36 @@ def sha256(path: str | os.PathLike) -> str:
 
 def check_new_folder(folder: str | os.PathLike) -> Path:
     """Refuses a model folder that exists, before hours of training rather than after."""
-    folder = Path(folder)
-    if folder.exists():
+    folder = user_path(folder)
+    if os.path.lexists(folder):
         raise UserError(
-            f"{folder}: already exists, and crackclf overwrites no model. Choose another name or "
-            "move it away."
+            f"{show(folder)}: already exists, and crackclf overwrites no model. Choose another "
+            "name or move it away."
         )
     return folder
 
 
 def check_result_path(path: str | os.PathLike, start: str) -> Path:
     """Refuses to write results over a file that does not begin as earlier results do."""
-    path = Path(path)
+    path = user_path(path)
     if path.is_dir():
-        raise UserError(f"{path}: expected the name of a file to write, received a folder.")
+        raise UserError(f"{show(path)}: expected the name of a file to write, received a folder.")
     if not path.parent.is_dir():
-        raise UserError(f"{path}: its folder {path.parent} does not exist; create it first.")
-    if path.exists():
+        raise UserError(
+            f"{show(path)}: its folder {show(path.parent)} does not exist; create it first."
+        )
+    if os.path.lexists(path):
+        if not path.is_file():  # A device or pipe would be replaced by a file.
+            raise UserError(
+                f"{show(path)}: expected the name of a file to write, received a device, pipe or "
+                "broken link."
+            )
         with path.open("rb") as file:
             head = file.read(len(start.encode()))
         if head and head != start.encode():
             raise UserError(
-                f"{path}: already exists and was not written by crackclf, so it is left alone. "
-                "Choose another file name."
+                f"{show(path)}: already exists and was not written by crackclf, so it is left "
+                "alone. Choose another file name."
             )
     return path
 
@@ -124,14 +167,18 @@ def cache_folder(directory: str | os.PathLike) -> Path:
     directory = Path(directory).resolve()
     inside = directory / ".crackclf"
     if os.access(inside if inside.exists() else directory, os.W_OK):
-        inside.mkdir(exist_ok=True)
-        return inside
-    digest = hashlib.blake2b(str(directory).encode(), digest_size=4).hexdigest()
-    outside = user_cache() / f"{directory.name}-{digest}"
+        with contextlib.suppress(OSError):  # A disk may be read-only whatever its rights say.
+            inside.mkdir(exist_ok=True)
+            return inside
+    digest = hashlib.blake2b(os.fsencode(directory), digest_size=4).hexdigest()
+    outside = user_cache() / f"{directory.name[:40]}-{digest}"
     outside.mkdir(parents=True, exist_ok=True)
     return outside
 
 
 def user_cache() -> Path:
     """The user's cache: `$XDG_CACHE_HOME/crackclf`, by default `~/.cache/crackclf`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crackclf"
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "crackclf"
+    home = user_path("~")
+    return (home / ".cache" if home != Path("~") else Path(tempfile.gettempdir())) / "crackclf"

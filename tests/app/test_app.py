@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,11 +20,12 @@ import pytest
 pytest.importorskip("gradio")
 
 import httpx
+from filelock import FileLock
 from PIL import Image
 
 from conftest import build_card, build_keras, draw_blot
 from crackclf.app.page import _ask
-from crackclf.app.server import _clean, serving
+from crackclf.app.server import _clean, _remove_left, serving
 from crackclf.cli.app import app as command
 from crackclf.errors import UserError
 from crackclf.saved.store import save_model
@@ -312,3 +314,90 @@ def test_of_three_classes_the_page_says_the_name_and_the_probability_of_a_crack(
     draw_blot(BLOT).save(tmp_path / "photo.png")
     said = _ask(tmp_path / "photo.png", None, SEVERAL, tmp_path / "out").text
     assert '<div class="verdict cracked"><strong>Cracked</strong>' in said
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://localhost:1"},
+        {"Origin": "null"},
+    ],
+)
+def test_no_other_site_may_use_it(web, folder, headers):
+    before = set(folder.rglob("*"))
+    files = {"files": ("photo.png", encode(draw_blot()))}
+    for answer in (
+        web.post("/gradio_api/upload", files=files, headers=headers),
+        web.get("/", headers=headers),
+    ):
+        assert answer.status_code == 403
+        assert "access-control-allow-origin" not in answer.headers
+    assert set(folder.rglob("*")) == before
+
+
+def test_it_may_be_called_localhost_and_asked_by_itself(web, address):
+    port = address.rsplit(":", 1)[1]
+    for host in (f"localhost:{port}", f"127.0.0.1:{port}"):
+        headers = {"Host": host, "Origin": f"http://{host}"}
+        assert web.get("/", headers=headers).status_code == 200
+
+
+def test_a_full_folder_takes_no_more(web, folder, monkeypatch):
+    monkeypatch.setattr("crackclf.app.server._FOLDER_MEGABYTES", 0)
+    (folder / "result").write_bytes(b"x")
+    files = {"files": ("photo.png", encode(draw_blot()))}
+    assert web.post("/gradio_api/upload", files=files).status_code == 503
+    monkeypatch.undo()
+    assert web.post("/gradio_api/upload", files=files).status_code == 200
+
+
+def test_a_function_that_is_none_is_refused_without_a_traceback(web, capfd):
+    for index in (99, -1, "x", None):
+        body = {"data": [], "fn_index": index, "session_hash": "x"}
+        assert 400 <= web.post("/gradio_api/queue/join", json=body).status_code < 500
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_headers_and_bodies_that_come_to_no_end_are_given_up(inspector, monkeypatch):
+    monkeypatch.setattr("crackclf.app.server._PATIENCE", 0.2)
+    monkeypatch.setattr("crackclf.app.server._BODY_SECONDS", 0.2)
+    with serving(inspector, 0) as address:
+        place = ("127.0.0.1", int(address.rsplit(":", 1)[1]))
+        host = f"Host: {address.removeprefix('http://')}\r\n".encode()
+        begun = [
+            b"GET / HT",
+            b"POST /gradio_api/upload HTTP/1.1\r\nContent-Length: 9\r\n" + host + b"\r\nabc",
+        ]
+        for sent in begun:
+            with socket.create_connection(place, timeout=30) as connection:
+                connection.sendall(sent)
+                while connection.recv(4096):
+                    pass  # What is said before it is closed, if anything.
+
+
+def test_what_a_killed_server_has_left_is_removed_and_a_running_ones_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    old = time.time() - 1000
+    for name in ("crackclf-app-killed", "crackclf-app-running", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "photo.jpg").write_bytes(b"x")
+    with FileLock(tmp_path / "crackclf-app-running" / ".lock"):
+        for name in tmp_path.iterdir():
+            os.utime(name, (old, old))
+        _remove_left()
+        assert {x.name for x in tmp_path.iterdir()} == {"crackclf-app-running", "other"}
+
+
+def test_a_bad_picture_is_given_up_in_time_and_others_are_answered(web, monkeypatch):
+    monkeypatch.setattr("crackclf.images.apart._CODE", "import time; time.sleep(60)")
+    monkeypatch.setattr("crackclf.images.apart._SECONDS", 0.2)
+    said = ask(web, send(web, "slow.png", encode(draw_blot())))["data"][0]
+    assert "slow.png: takes more than 0.2 s to decode" in said
+    monkeypatch.setattr("crackclf.images.apart._CODE", "import os; os.abort()")
+    said = ask(web, send(web, "crash.png", encode(draw_blot())))["data"][0]
+    assert "crash.png: cannot be decoded" in said
+    monkeypatch.undo()
+    assert "Negative" in ask(web, send(web, "good.png", encode(draw_blot())))["data"][0]

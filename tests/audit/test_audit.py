@@ -8,7 +8,10 @@ from PIL import Image
 
 from conftest import run
 from crackclf.audit import audit
+from crackclf.audit.files import audit_files
+from crackclf.audit.page import render_audit
 from crackclf.data.loading import load_folds
+from crackclf.files import write_whole
 
 
 @pytest.fixture
@@ -105,3 +108,44 @@ def test_a_quarantine_folder_that_exists_is_refused_before_anything_is_checked(
     assert run(monkeypatch, "audit", images, "--quarantine", "odd") == 2
     assert capsys.readouterr().err.startswith("Error: odd: already exists.")
     assert not (images / ".crackclf").exists()
+
+
+def test_a_clean_folder_has_nothing_to_quarantine(make_folder, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = audit.Audit("images", audit_files(make_folder({"a": 2, "crack": 2})), ())
+    monkeypatch.setattr(audit, "audit", lambda _: found)
+    assert run(monkeypatch, "audit", "images", "--quarantine", "odd") == 0
+    assert "nothing to put into odd" in capsys.readouterr().err
+    assert not (tmp_path / "odd").exists()
+
+
+def test_copies_are_reported_where_too_few_images_are_left_to_judge(make_folder, capsys):
+    folder = make_folder({"Negative": 6, "Positive": 1})
+    for number in range(5):
+        shutil.copy(folder / "Positive" / "000.png", folder / "Positive" / f"copy{number}.png")
+    found = audit.audit(folder)
+    assert "1 groups of byte-identical files, 6 in all" in found.findings
+    said = capsys.readouterr().err
+    assert "the labels are not judged" in said
+    assert "share" not in said
+    assert "fewer folds" not in said
+
+
+@pytest.mark.browser
+def test_a_name_with_script_or_without_letters_does_nothing_in_a_browser(
+    browser, make_folder, tmp_path
+):
+    folder = make_folder({"Negative": 3, "crack": 3})
+    for name in ("'onerror='alert(1)<script>alert(2)<", os.fsdecode(b"stra\xdfe")):
+        shutil.copy(folder / "crack" / "000.png", folder / "crack" / f"{name}.png")
+    (folder / "crack" / "<img src=x onerror=alert(3)>.png").write_bytes(b"")
+    found = audit.Audit(str(folder), audit_files(folder), ())
+    write_whole(tmp_path / "a.html", render_audit(found))
+    page, said = browser.new_page(), []
+    page.on("dialog", lambda dialog: said.append(dialog.message) or dialog.dismiss())
+    page.goto((tmp_path / "a.html").as_uri())
+    page.get_by_text("stra\\udcdfe.png").first.wait_for()
+    assert page.locator("script").count() == 0
+    assert page.locator("figure img").count() == 3
+    assert said == []
+    page.close()

@@ -1,9 +1,13 @@
 import csv
 import json
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from conftest import build_card, build_keras, run
 from crackclf.errors import UserError
@@ -195,3 +199,45 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("crackclf.training.run.train_folder", interrupted)
     assert run(monkeypatch, "train", tmp_path) == 130
     assert "started again with the same arguments, it goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("language", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"HOME": ""}])
+def test_odd_names_odd_languages_and_no_home_end_no_command(tmp_path, language):
+    for name in ("裂缝.png", os.fsdecode(b"stra\xdfe.png"), "a\n0.9999  crack  b.png"):
+        Image.new("RGB", (32, 32), "grey").save(tmp_path / "p.png")
+        (tmp_path / "p.png").rename(tmp_path / name)
+    done = crackclf("predict", ".", cwd=tmp_path, env=os.environ | language)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
+    assert "a\\n0.9999  crack  b.png" in done.stdout
+
+
+def test_a_home_in_an_option_is_the_home(make_folder, saved, tmp_path, monkeypatch):
+    folder = make_folder({"Negative": 1, "Positive": 1})
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    assert run(monkeypatch, "predict", folder, "--model", saved, "--csv=~/a.csv") == 0
+    assert run(monkeypatch, "evaluate", saved, folder, "--json=~/a.json") == 0
+    assert run(monkeypatch, "sample", "~/drawn", "--count", 2) == 0
+    assert {x.name for x in (tmp_path / "home").iterdir()} == {"a.csv", "a.json", "drawn"}
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_full_folder_for_temporary_files_is_named(monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("crackclf.prediction.classifier.load_model", full)
+    assert run(monkeypatch, "predict", __file__) == 2
+    said = capsys.readouterr().err
+    assert f"Error: {tempfile.gettempdir()}, for temporary files (TMPDIR names another" in said
+
+
+@pytest.mark.parametrize("command", ["evaluate", "audit"])
+def test_results_go_to_files_and_not_over_devices(command, make_folder, saved, monkeypatch, capsys):
+    folder = make_folder({"Negative": 1, "Positive": 1})
+    asked = [saved, folder] if command == "evaluate" else [folder]
+    assert run(monkeypatch, command, *asked, "--json", "/dev/null") == 2
+    assert "received a device" in capsys.readouterr().err
+    assert Path("/dev/null").is_char_device()

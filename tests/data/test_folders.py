@@ -1,11 +1,12 @@
 import json
+import os
 import shutil
 
 import pytest
 
 from conftest import save_noise
 from crackclf.data import folders
-from crackclf.data.folders import find_positive, is_uneven, read_folder
+from crackclf.data.folders import find_positive, is_split, is_uneven, read_folder
 from crackclf.errors import UserError
 from crackclf.images.check import ImageCheck
 
@@ -28,6 +29,15 @@ def test_hidden_files_and_stray_files_beside_the_classes_do_not_count(make_folde
     (folder / "Negative" / ".DS_Store").write_bytes(b"x")
     (folder / "Negative" / "Thumbs.db").write_bytes(b"x")
     assert len(read_folder(folder)[0]) == 4
+
+
+def test_what_systems_and_network_disks_leave_is_no_class_and_no_image(make_folder):
+    folder = make_folder({"Negative": 2, "Positive": 2})
+    for name in ("@eaDir", "$RECYCLE.BIN", "lost+found", "__MACOSX", "System Volume Information"):
+        (folder / name).mkdir()
+        save_noise(folder / "Negative" / name / "000.png", 0)
+    assert len(read_folder(folder)[0]) == 4
+    assert not is_split(folder)
 
 
 def test_the_second_reading_decodes_only_what_changed(make_folder, monkeypatch):
@@ -136,8 +146,17 @@ def _archive_root(folder):
         (folder / name).rename(inner / name)
 
 
-def _macosx(folder):
-    (folder / "__MACOSX").mkdir()
+def _parts(folder):
+    """As SDNET2018 is laid out: decks, pavements and walls, each with two classes."""
+    for part in ("D", "P"):
+        for name in ("Negative", "Positive"):
+            shutil.copytree(folder / name, folder / part / f"{name[0]}{part}")
+    shutil.rmtree(folder / "Negative")
+    shutil.rmtree(folder / "Positive")
+
+
+def _forged(folder):
+    (folder / "Negative").rename(folder / "crackclf: done\nNegative")
 
 
 def _half_split(folder):
@@ -159,7 +178,8 @@ def _val(folder):
         (_no_classes, "Received: none"),
         (_empty_class, r"Negative: holds no image"),
         (_archive_root, r"Point at .*METU instead"),
-        (_macosx, r"__MACOSX.*Delete this folder"),
+        (_parts, r"point at .*D; for all of .*images, gather the images of each class, from all"),
+        (_forged, r"crackclf: done\\nNegative: rename it"),
         (_half_split, "must hold all of train, validation, test"),
         (_val, r"val: rename it to .*validation"),
     ],
@@ -192,3 +212,17 @@ def test_three_folders_are_three_classes(make_folder):
 def test_classes_are_uneven_from_more_than_three_to_one():
     assert not is_uneven([30, 10, 20])
     assert is_uneven([31, 10, 20])
+
+
+def test_pipes_loops_and_dangling_links_are_named_and_the_others_are_read(make_folder):
+    folder = make_folder({"Negative": 2, "Positive": 2})
+    os.mkfifo(folder / "Positive" / "pipe.jpg")
+    (folder / "Positive" / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "Positive" / "gone.jpg").symlink_to("nowhere.jpg")
+    (folder / "Positive" / "zero.jpg").symlink_to("/dev/zero")
+    images, _, skipped = read_folder(folder, skip_unreadable=True)
+    assert len(images) == 4
+    reasons = {path.name: reason for path, reason in skipped.items()}
+    assert reasons.keys() == {"pipe.jpg", "loop.jpg", "gone.jpg", "zero.jpg"}
+    assert "pipe or device" in reasons["pipe.jpg"]
+    assert "symbolic links" in reasons["loop.jpg"]

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from crackclf.data import trees
 from crackclf.data.loading import load_datasets, load_folds
 from crackclf.errors import UserError
 from crackclf.images.decode import read_image
+from crackclf.images.resize import resize
 
 
 def test_the_three_sets_are_stratified_and_share_nothing(make_folder):
@@ -142,10 +144,74 @@ def test_arguments_that_cannot_be_met_are_refused(make_folder, arguments, words)
         load_datasets(folder, **arguments)
 
 
-def test_a_split_tree_that_someone_changed_is_noticed(make_folder):
+def test_a_tree_that_lacks_links_is_laid_out_anew(make_folder):
+    """As in a data folder that was copied without its links."""
     folder = make_folder({"Negative": 10, "Positive": 10})
     data = load_datasets(folder, image_size=32)
-    next((data.split / "train" / "Negative").iterdir()).unlink()
+    links = sorted(x.name for x in (data.split / "train" / "Negative").iterdir())
+    (data.split / "train" / "Negative" / links[0]).unlink()
+    again = load_datasets(folder, image_size=32)
+    assert sorted(x.name for x in (again.split / "train" / "Negative").iterdir()) == links
+    assert len(again.train) == 1
+
+
+def test_on_a_disk_without_links_the_tree_holds_copies(make_folder, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.symlink", refuse)
+    monkeypatch.setattr("os.link", refuse)
+    data = load_datasets(make_folder({"Negative": 10, "Positive": 10}), image_size=32)
+    found = sorted((data.split / "test" / "Positive").iterdir())
+    assert not any(path.is_symlink() for path in found)
+    assert [x.read_bytes() for x in found] == [x.read_bytes() for x in data.files["test"][2:]]
+    assert len(list(data.train)) == 1
+
+
+def test_names_that_a_disk_or_keras_would_not_take_get_others(make_folder):
+    folder = make_folder({"Negative": 10, "Positive": 10})
+    names = ["x" * 251 + ".png", "y" * 251 + ".gif", os.fsdecode(b"stra\xdfe.png"), "a\nb.png"]
+    for number, name in enumerate(names):
+        image = Image.open(folder / "Positive" / f"{number:03}.png").convert("L")
+        (folder / "Positive" / f"{number:03}.png").unlink()
+        with (folder / "Positive" / name).open("xb") as file:
+            image.save(file, name[-3:])
+    data = load_datasets(folder, image_size=32)
+    for subset in ("train", "validation", "test"):
+        shown = np.concatenate([x.numpy() for x, _ in read_in_order(data, subset)])
+        expected = [resize(read_image(path), 32, 32) for path in data.files[subset]]
+        np.testing.assert_allclose(shown, expected, atol=1e-3)
+
+
+def read_in_order(data, subset):
+    """The batches of a set in the order of its files, the training set's, too."""
+    args = (data.class_names, data.image_size, data.batch_size, data.seed)
+    folder = data.split / subset
+    if subset == "train":
+        folder = folder.rename(folder.with_name("in-order"))
+    yield from trees.read_tree(folder, data.images[subset], *args)
+
+
+def test_files_swapped_between_classes_are_noticed_whatever_their_size_and_time(make_folder):
+    folder = make_folder({"Negative": 5, "Positive": 5})
+    files = [folder / name / "000.png" for name in ("Negative", "Positive")]
+    contents = [Image.new("L", (8, 8), value).tobytes() for value in (1, 2)]
+    for file, content in zip(files, contents, strict=True):
+        Image.frombytes("L", (8, 8), content).save(file)
+        os.utime(file, ns=(0, 0))
+    assert len({file.stat().st_size for file in files}) == 1
+    before = load_datasets(folder, image_size=32)
+    files[0].rename(aside := folder / "aside.png")
+    files[1].rename(files[0])
+    aside.rename(files[1])
+    after = load_datasets(folder, image_size=32)
+    assert before.fingerprint != after.fingerprint
+
+
+def test_a_split_tree_that_someone_added_to_is_noticed(make_folder):
+    folder = make_folder({"Negative": 10, "Positive": 10})
+    data = load_datasets(folder, image_size=32)
+    save_noise(data.split / "train" / "Negative" / "more.png", 99)
     with pytest.raises(UserError, match=r"delete .* and run again"):
         _ = load_datasets(folder, image_size=32).train
 

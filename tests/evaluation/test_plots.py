@@ -1,3 +1,4 @@
+import io
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -94,3 +95,15 @@ def test_a_confusion_matrix_of_many_classes_has_room_for_their_names():
     figure.canvas.draw()
     boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
     assert all(a.y0 >= b.y1 or a.y1 <= b.y0 for a, b in pairwise(boxes))
+
+
+def test_letters_that_no_font_here_has_are_escaped_and_not_drawn_as_boxes(recwarn, monkeypatch):
+    monkeypatch.setattr(plots, "_FONTS", ())
+    plots._letters.cache_clear()
+    names = ("无裂缝", "裂缝")
+    report = compute_report(LABELS, PROBABILITIES, names, positive="裂缝")
+    figure = plots.plot_confusion_matrix(report)
+    figure.savefig(io.BytesIO())
+    assert [x.get_text() for x in figure.axes[0].get_xticklabels()][1] == r"\u88c2\u7f1d"
+    assert not [x for x in recwarn if "missing from" in str(x.message)]
+    plots._letters.cache_clear()

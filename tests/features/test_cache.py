@@ -251,7 +251,7 @@ def test_two_processes_share_the_work(model, data, passes):
 def test_a_disk_too_small_is_said_before_anything_is_computed(model, data, passes, monkeypatch):
     usage = type("Usage", (), {"free": 500})
     monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(UserError, match="the features need 0 MB, the disk has 0 MB"):
+    with pytest.raises(UserError, match=r"the features need \d+ kB, the disk has \d+ kB"):
         cache_features(model, data)
     assert passes == []
     assert files(data) == []
@@ -270,7 +270,14 @@ def test_training_on_cached_features_trains_and_logs_the_whole_model(data, tmp_p
     assert best.input_shape == (None, 32, 32, 3)
     assert best.evaluate(*validation, verbose=0)[0] == pytest.approx(loss, abs=1e-5)
     assert (tmp_path / "logs" / "train").is_dir()
-    assert "MB of features, which later runs use again" in capsys.readouterr().err
+    assert "kB of features, which later runs use again" in capsys.readouterr().err
+
+
+def test_an_image_that_was_changed_after_it_was_checked_is_named(model, data):
+    changed = data.files["train"][3]
+    Image.new("RGB", (32, 32)).save(changed)
+    with pytest.raises(UserError, match=rf"{changed.name}: was changed while crackclf was at work"):
+        cache_features(model, data)
 
 
 def test_views_below_none_are_refused(model, data):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,6 +33,59 @@ def test_a_folder_is_searched_through_and_sorted_without_hidden_and_other_files(
     (tmp_path / "folder.png").mkdir()
     assert find_images([tmp_path]) == sorted(files)
     assert names(tmp_path) == [str(path) for path in sorted(files)]
+
+
+def test_what_is_passed_over_is_said_once_for_each_reason(tmp_path, capsys):
+    for name in ("a.png", "b.jfif", "c.jpe"):
+        save_noise(tmp_path / f"{name}.png", 0).rename(tmp_path / name)
+    for name in ("photo.HEIC", "raw.dng", "notes.txt", "film.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    for name in ("@eaDir", "$RECYCLE.BIN", "lost+found", "System Volume Information"):
+        save_noise(tmp_path / name / "x.png", 0)
+    found = [path.name for path in find_images([tmp_path])]
+    assert found == ["a.png", "b.jfif", "c.jpe", "photo.HEIC", "raw.dng"]  # Each is answered.
+    [said] = capsys.readouterr().err.splitlines()
+    assert "film.mp4 and 1 more of" in said
+    assert said.endswith("is not an image by its name")
+
+
+def test_links_are_followed_each_folder_once_and_circles_end(tmp_path, capsys):
+    save_noise(tmp_path / "nas" / "flight2" / "b.png", 0)
+    save_noise(tmp_path / "site" / "flight1" / "a.png", 0)
+    (tmp_path / "site" / "flight2").symlink_to(tmp_path / "nas" / "flight2")
+    (tmp_path / "site" / "again").symlink_to(tmp_path / "site" / "flight1")
+    (tmp_path / "nas" / "flight2" / "up").symlink_to(tmp_path / "site")
+    found = [str(x.relative_to(tmp_path / "site")) for x in find_images([tmp_path / "site"])]
+    assert found == ["flight1/a.png", "flight2/b.png"]
+    assert "is a link to a folder that is searched already" in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_opened_is_said(tmp_path, capsys, monkeypatch):
+    save_noise(tmp_path / "a.png", 0)
+    (tmp_path / "closed").mkdir()
+    entries = Path.iterdir
+
+    def deny(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return entries(path)
+
+    monkeypatch.setattr(Path, "iterdir", deny)
+    assert len(find_images([tmp_path])) == 1
+    assert "closed of" in (said := capsys.readouterr().err)
+    assert "cannot be opened (Permission denied)" in said
+
+
+def test_a_name_cannot_forge_a_line_of_output(tmp_path, capsys):
+    for name in ("a\n0.01  Negative  b.png.txt", "c\x1b]0;owned\x07.txt"):
+        (tmp_path / name).write_text("x")
+    save_noise(tmp_path / "a.png", 0)
+    find_images([tmp_path])
+    [said] = capsys.readouterr().err.splitlines()
+    assert "a\\n0.01  Negative" in said
+    with pytest.raises(UserError) as caught:
+        find_images([tmp_path / "a\x1b[2J.png"])
+    assert "\x1b" not in str(caught.value)
 
 
 def test_several_sources_of_every_kind_are_listed_in_order(tmp_path):
@@ -78,6 +133,7 @@ def test_a_black_image_of_floats_is_accepted():
         (STACK[0] - 300.0, "float64 from -"),
         (STACK[0] + 300.0, "float64 from 3"),
         (STACK[0] > 9, "bool from 0 to 1"),
+        ((STACK[0] > 9).astype(np.uint8), "uint8 from 0 to 1"),
         (STACK[0].astype(np.int64), "int64 from"),
         (STACK[0].astype(np.uint16), "uint16 from"),
     ],
@@ -108,7 +164,7 @@ def test_an_image_of_pillow_is_turned_upright_by_its_exif_and_keeps_it(tmp_path)
 
 def test_an_image_of_pillow_in_another_mode_becomes_rgb():
     assert (list_pictures(Image.new("L", (4, 4), 77))[0].pixels() == 77).all()
-    assert (list_pictures(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))[0].pixels() == 255).all()
+    assert (list_pictures(Image.new("RGBA", (4, 4), (0, 0, 0, 1)))[0].pixels() == 254).all()
 
 
 @pytest.mark.parametrize("image", [7, None, b"wall.jpg", [7], {"a": 1}.items()])

@@ -329,3 +329,52 @@ def test_of_three_classes_report_and_tables_speak_of_the_cracked_one(site, tmp_p
         assert [x["regions"] for x in csv.DictReader(file)] == ["1", "0", ""]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "3 photos: 1 with cracks, 1 without, 1 that could not be read" in page
+
+
+def test_long_and_odd_names_end_no_inspection(inspector, tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    names = ["裂" * 80 + ".png", "\U0001f6a7" * 62 + ".png"]
+    for number, name in enumerate([*names, "a\nb.png", "b\\x.png"]):
+        draw_blot(BLOT, (120 + number, 90)).save(site / "p.png")
+        (site / "p.png").rename(site / name)
+    rows = inspect_photos([site], inspector, tmp_path / "out")
+    assert [row["error"] for row in rows] == 4 * [""]
+    overlays = [tmp_path / "out" / row["overlay"] for row in rows]
+    assert all(x.is_file() and x.parent.name == "overlays" for x in overlays)
+    assert not any("\n" in row["file"] for row in rows)
+
+
+def test_a_photo_long_and_narrow_is_its_own_error_and_names_why(inspector, tmp_path):
+    draw_blot(BLOT).save(tmp_path / "a.png")
+    Image.new("L", (1, 20_000_000), 128).save(tmp_path / "b.png")
+    fine, narrow = inspect_photos(
+        [tmp_path / "a.png", tmp_path / "b.png"], inspector, tmp_path / "o"
+    )
+    assert fine["verdict"] == "Positive"
+    assert "b.png: is 1 x 20,000,000 pixels" in narrow["error"]
+    assert "20,000,000 times as long as wide. Crop it" in narrow["error"]
+
+
+def test_a_photo_for_which_the_memory_does_not_do_is_its_own_error(
+    site, inspector, tmp_path, monkeypatch
+):
+    look = module.inspect_photo
+
+    def starve(photo, *arguments):
+        if photo.getpixel((50, 40)) == (10, 10, 10):
+            raise MemoryError
+        return look(photo, *arguments)
+
+    monkeypatch.setattr(module, "inspect_photo", starve)
+    starved, sound, _ = inspect_photos([site], inspector, tmp_path / "out")
+    assert "a.png: takes more memory than there is" in starved["error"]
+    assert sound["verdict"] == "Negative"
+
+
+def test_positions_of_earlier_photos_do_not_stay(inspector, tmp_path):
+    draw_blot(BLOT).save(tmp_path / "a.png")
+    inspect_photos([tmp_path / "a.png"], inspector, tmp_path / "out")
+    (tmp_path / "out" / "positions.geojson").write_text("{}")
+    inspect_photos([tmp_path / "a.png"], inspector, tmp_path / "out")
+    assert not (tmp_path / "out" / "positions.geojson").exists()

@@ -119,6 +119,7 @@ def test_photos_of_every_kind_are_inspected(name, mode, size, inspector, tmp_pat
     for value, verdict in ((20, "Positive"), (230, "Negative")):
         if mode == "I;16":
             photo = Image.fromarray(np.full(size[::-1], 257 * value, np.uint16))
+            photo.putpixel((0, 0), 65535)  # All dark, it would be taken for one of fewer bits.
         else:
             photo = Image.new("L", size, value).convert("RGB").convert(mode)
         photo.save(tmp_path / name)

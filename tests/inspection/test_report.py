@@ -4,8 +4,9 @@ import re
 from html import unescape
 
 import pytest
+from PIL.ExifTags import Base
 
-from conftest import draw_blot
+from conftest import draw_blot, make_exif
 from crackclf.inspection.folder import inspect_photos
 
 pytestmark = pytest.mark.browser
@@ -85,3 +86,19 @@ def test_the_pictures_of_many_photos_are_shown_once_they_are_near_or_printed(sho
     last.locator("svg").wait_for()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert pictures.count() == 60
+
+
+def test_script_in_a_name_or_in_exif_is_not_run(browser, inspector, tmp_path):
+    (tmp_path / "site").mkdir()
+    exif = make_exif({Base.Make: "<img src=x onerror=alert(1)>", Base.Model: "</script><script>"})
+    name = "<img src=x onerror=alert(2)></script><script>alert(3)<.jpg".replace("/", ":")
+    draw_blot((30, 20, 80, 60)).save(tmp_path / "site" / name, exif=exif)
+    inspect_photos([tmp_path / "site"], inspector, tmp_path / "out")
+    page, said = browser.new_page(), []
+    page.on("dialog", lambda dialog: said.append(dialog.message) or dialog.dismiss())
+    page.goto((tmp_path / "out" / "report.html").as_uri())
+    page.locator("tr.photo").first.click()
+    assert "<img src=x" in page.get_by_role("dialog").inner_text()
+    assert page.locator("img").count() == 0
+    assert said == []
+    page.close()

@@ -1,5 +1,6 @@
 import dataclasses
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -96,3 +97,11 @@ def test_a_mirror_folder_that_is_missing_is_an_error(monkeypatch):
     monkeypatch.setenv("CRACKCLF_WEIGHTS_DIR", "/nowhere/at/all")
     with pytest.raises(UserError, match="CRACKCLF_WEIGHTS_DIR=/nowhere"):
         build_backbone("mobilenetv2", 32, "imagenet")
+
+
+@pytest.mark.parametrize("name", ["x.weights.h5", "x.h5"])
+def test_hostile_weights_are_refused_before_they_are_read(tmp_path, name):
+    with h5py.File(tmp_path / name, "w") as weights:
+        weights.create_dataset("bomb", (10**6, 10**6), "f4", chunks=(1000, 1000), fillvalue=1)
+    with pytest.raises(UserError, match=rf"{name}: cannot be loaded .*more room than they have"):
+        build_backbone("mobilenetv2", 32, str(tmp_path / name))

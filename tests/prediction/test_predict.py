@@ -1,10 +1,13 @@
 import csv
+import dataclasses
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import build_card, build_keras, run
+from conftest import build_card, build_keras, run, save_noise
 from crackclf.errors import UserError
 from crackclf.images.listing import list_pictures
 from crackclf.prediction.predict import ask, predict
@@ -163,3 +166,52 @@ def test_a_table_of_two_classes_is_as_it_always_was(folder, tmp_path, monkeypatc
     [head, row] = csv.reader(table.open())
     assert head == ["file", "label", "probability", "error"]
     assert len(row) == 4
+
+
+def test_a_model_that_answers_with_no_number_answers_nothing(classifier):
+    def broken(images):
+        logits = classifier.graph(images)
+        logits[0] = np.nan
+        return logits
+
+    found = predict(draw(3, 32, 32), dataclasses.replace(classifier, graph=broken))
+    assert [p.label is None for p in found] == [True, False, False]
+    assert "0: the model answers with a number that is none" in found[0].error
+
+
+def test_whole_photos_are_answered_and_inspect_is_named(tmp_path, classifier, capsys):
+    card = dataclasses.replace(classifier.card, patch_size=50)
+    Image.new("RGB", (201, 60)).save(tmp_path / "photo.png")
+    Image.new("RGB", (200, 60)).save(tmp_path / "patch.png")
+    found = predict(tmp_path, dataclasses.replace(classifier, card=card))
+    assert [p.error for p in found] == ["", ""]
+    [said] = capsys.readouterr().err.splitlines()
+    assert "1 of the pictures, among them" in said
+    assert "photo.png, are more than 4 times as large" in said
+    assert "`crackclf inspect`" in said
+
+
+def test_a_table_of_odd_names_can_be_opened(tmp_path, monkeypatch, capsys):
+    save_model(build_keras(), tmp_path / "model", build_card())
+    monkeypatch.chdir(tmp_path)
+    names = ["=HYPERLINK(1).png", "+1.png", "\t=1.png", "a\nb.png", os.fsdecode(b"stra\xdfe.png")]
+    for name in names:
+        Image.new("RGB", (32, 32)).save(Path("p.png"))
+        Path("p.png").rename(name)
+    assert run(monkeypatch, "predict", "--model", "model", "--csv", "t.csv", "--", *names) == 0
+    rows = csv.DictReader(Path("t.csv").read_text(encoding="utf-8").splitlines())
+    assert [row["file"] for row in rows] == [
+        *("'=HYPERLINK(1).png", "'+1.png", "'\\t=1.png", "a\\nb.png", "stra\\udcdfe.png"),
+    ]
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+@pytest.mark.parametrize("option", ["--csv"])
+def test_a_device_is_not_replaced_by_a_file(tmp_path, monkeypatch, capsys, option):
+    os.mkfifo(tmp_path / "pipe")
+    save_noise(tmp_path / "a.png", 0)
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    for name in ("pipe", "gone"):
+        assert run(monkeypatch, "predict", tmp_path / "a.png", option, tmp_path / name) == 2
+        assert "received a device, pipe or broken link" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()

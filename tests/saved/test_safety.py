@@ -10,6 +10,8 @@ import pytest
 
 from conftest import build_card, build_keras, sign
 from crackclf.errors import UserError
+from crackclf.models.backbones import BACKBONES
+from crackclf.models.classifier import build_model
 from crackclf.saved.store import load_keras_model, save_model
 
 
@@ -65,9 +67,34 @@ def endless(weights):
     weights.create_dataset("bomb", (10**6, 10**6), "f4", chunks=(1000, 1000), fillvalue=1)
 
 
+def round_in_a_circle(weights):
+    weights["layers/again"] = weights["layers"]
+
+
+def large(name, module="keras.layers", **config):
+    return with_layer(class_name=name, module=module, registered_name=None, config=config)
+
+
+def deep(members):
+    """Dense layers that are each allowed, and together more than their weights."""
+    config = json.loads(members["config.json"])
+    dense = config["config"]["layers"][-1]
+    for number in range(40):
+        settings = dense["config"] | {"units": 4096, "name": f"more{number}"}
+        config["config"]["layers"].append(dense | {"config": settings})
+    members["config.json"] = json.dumps(config).encode()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (large("Dense", units=1_000_000), "Dense with units 1000000"),
+        (large("Conv2D", filters=10**30, kernel_size=[1, 1]), "with filters"),
+        (large("ZeroPadding2D", padding=[[40_000, 40_000], [0, 0]]), "with padding"),
+        (large("UpSampling2D", size=[64, 64]), "with size"),
+        (large("Resizing", height=10**6, width=10), "with height"),
+        (large("InputLayer", batch_shape=[None, 10**5, 10**5, 3]), "with batch_shape"),
+        (deep, "43 layers of up to 4,096 units"),
         (with_layer(class_name="Lambda"), "'Lambda' of 'keras.layers'"),
         (with_layer(class_name="StringLookup", config={"vocabulary": "/etc/passwd"}), "Lookup"),
         (with_layer(class_name="TFSMLayer", config={"filepath": "x"}), "TFSMLayer"),
@@ -94,6 +121,19 @@ def test_a_hostile_model_is_refused_in_one_message(saved, change, words):
     with pytest.raises(UserError, match=rf"model\.keras: .*{words}") as caught:
         load_keras_model(saved)
     assert len(str(caught.value)) < 500
+
+
+def test_weights_that_lead_in_a_circle_are_gone_through_once(saved):
+    rewrite(saved, with_weights(round_in_a_circle))
+    assert load_keras_model(saved).count_params() == 8
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_backbones_that_crackclf_builds_are_in_proportion_to_their_weights(name):
+    from crackclf.saved.safety import _check_size
+
+    model = build_model(64, name, weights=None, hidden_units=1024)
+    _check_size(keras.saving.serialize_keras_object(model), model.count_params())
 
 
 def test_a_zip_bomb_is_not_unpacked(saved):

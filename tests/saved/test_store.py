@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from conftest import build_card, build_keras, sign
+from conftest import build_card, build_keras, run, save_noise, sign
 from crackclf.errors import UserError
 from crackclf.files import sha256
 from crackclf.prediction.classifier import load_model
@@ -221,6 +221,13 @@ def test_a_folder_that_is_no_model_is_named(saved, spoil):
         ({"positive_class": "Other"}, "positive_class"),
         ({"threshold": 2}, "threshold"),
         ({"temperature": 0}, "temperature"),
+        ({"temperature": 1e-320}, "temperature"),
+        ({"temperature": 10**400}, "temperature"),
+        ({"threshold": 10**400}, "threshold"),
+        ({"class_names": ["a", "a"]}, "class_names"),
+        ({"class_names": ["Positive", "b\x1b[2J"]}, "class_names"),
+        ({"patch_size": 10**30}, "patch_size"),
+        ({"image_size": 10**9}, "image_size"),
         ({"image_size": "large"}, "image_size"),
         ({"cell_size": -1}, "cell_size"),
         ({"mirrored": 1}, "mirrored"),
@@ -233,6 +240,18 @@ def test_a_card_that_says_nonsense_is_refused(saved, change, words):
     change_card(saved, **change)
     with pytest.raises(UserError, match=words):
         load_model(saved)
+
+
+def test_the_sum_of_its_card_tells_whose_model_it_is(saved, monkeypatch, tmp_path, capsys):
+    right = sha256(saved / "card.json")
+    assert load_model(saved, right.upper()).card == load_model(saved).card
+    change_card(saved, threshold=0.01)  # The sums in the card still agree.
+    with pytest.raises(UserError, match=r"card\.json: is not the card of the model that was asked"):
+        load_model(saved, right)
+    save_noise(tmp_path / "a.png", 0)
+    asked = ("predict", tmp_path / "a.png", "--model", saved, "--sha256", right)
+    assert run(monkeypatch, *asked) == 2
+    assert "not the card of the model" in capsys.readouterr().err
 
 
 def test_a_card_of_another_image_size_is_refused_with_the_keras_model(saved):

@@ -110,3 +110,21 @@ def test_the_number_of_classes_is_read_off_the_saved_layer(tmp_path):
     again = load_resnet18(tmp_path / "model.pt")
     assert again.fc.out_features == 4
     assert torch.equal(again.fc.weight, model.fc.weight)
+
+
+def test_a_state_dict_of_very_many_classes_is_refused_before_a_network_is_built(tmp_path):
+    large = torch.zeros(1, 1).expand(10**9, 512)
+    torch.save({"fc.weight": large}, tmp_path / "model.pt")
+    with pytest.raises(UserError, match=r"as a ResNet18 \(1,000,000,000 classes\)"):
+        load_resnet18(tmp_path / "model.pt")
+
+
+class Opens:
+    def __reduce__(self):
+        return open, ("/etc/passwd",)
+
+
+def test_nothing_but_tensors_is_unpickled(tmp_path):
+    torch.save({"fc.weight": Opens()}, tmp_path / "model.pt")
+    with pytest.raises(UserError, match="cannot be loaded as a ResNet18"):
+        load_resnet18(tmp_path / "model.pt")

@@ -114,7 +114,8 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_never_was(
         assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
     ours, whole = (train_folder(x, f"saved_models/{x}", **settings) for x in "ab")
     assert "going on with the interrupted run in logs/a" in capsys.readouterr().err
-    a, b = (load_keras_model(folder).get_weights() for folder, *_ in (ours, whole))
+    a, b = (load_keras_model(folder) for folder, *_ in (ours, whole))
+    a, b = ([*x.weights, *x.optimizer.variables] for x in (a, b))
     for ours_, theirs in zip(a, b, strict=True):
         np.testing.assert_array_equal(ours_, theirs)
     for name in ("history.csv", "confusion_matrix.png"):
@@ -246,10 +247,10 @@ def test_killed_before_it_was_saved_it_is_not_trained_again(sample, monkeypatch)
         patch.setattr("crackclf.training.run.save_run", killed)
         with pytest.raises(KeyboardInterrupt):
             train_folder(sample, epochs=2, **SMALL)
-    best = Path("logs/mobilenetv2-1/best.keras").rename("best.keras")
-    with pytest.raises(UserError, match=r"its best checkpoint, best\.keras, is gone"):
+    end = Path("logs/mobilenetv2-1/finished.npz").rename("finished.npz")
+    with pytest.raises(UserError, match=r"finished\.npz, the end of its training, is gone"):
         train_folder(sample, epochs=2, **SMALL)
-    best.rename("logs/mobilenetv2-1/best.keras")
+    end.rename("logs/mobilenetv2-1/finished.npz")
     with monkeypatch.context() as patch:
         patch.setattr("crackclf.training.stages.train", killed)
         folder, _, report = train_folder(sample, epochs=2, **SMALL)
@@ -260,6 +261,12 @@ def test_killed_before_it_was_saved_it_is_not_trained_again(sample, monkeypatch)
         np.testing.assert_array_equal(a, b)
     assert len((folder / "history.csv").read_text().splitlines()) == 3
     assert report.n == 10
+    assert not list(Path("logs").rglob("finished.npz"))
+    whole, *_ = train_folder(sample, "saved_models/whole", epochs=2, **SMALL)
+    ours, theirs = (load_keras_model(x).optimizer.variables for x in (folder, whole))
+    assert int(ours[0]) == 8
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("changed", ["images", "base weights"])

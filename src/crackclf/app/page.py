@@ -2,6 +2,7 @@
 
 import html
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 
 from crackclf.errors import UserError
 from crackclf.extras import need
+from crackclf.images.apart import check_apart
 from crackclf.images.decode import FORMATS, read_photo
 from crackclf.inspection.folder import inspect_photos
 from crackclf.inspection.overlay import lay_over
@@ -23,6 +25,7 @@ gr = need("gradio", "app")
 
 MEGABYTES = 64  # Of an upload, at most.
 KEPT = 15 * 60  # Seconds that a result can be looked at and downloaded.
+_AT_ONCE = 4  # Pictures that are decoded; they are answered one by one.
 _WAITING = 20  # Pictures; more are refused until one is answered.
 _SHOWN, _GAP = 600, 16  # Pixels of the longer side of a patch, and between it and its evidence.
 
@@ -72,6 +75,7 @@ class Page(gr.Blocks):
     def __init__(self, classifier: Classifier, folder: Path) -> None:
         super().__init__(analytics_enabled=False, title="crackclf")
         self._classifier, self._folder = classifier, folder
+        self._answering = threading.Lock()  # An answer takes all cores.
         self.upload_file_set: Any = Counter()
         self.state_session_capacity = 2 * _WAITING
         side = _largest_patch(classifier.card)
@@ -107,14 +111,16 @@ class Page(gr.Blocks):
                 show_progress_on=text,
                 api_visibility="private",
             )
-        self.queue(max_size=_WAITING, default_concurrency_limit=1, api_open=False)
+        self.queue(max_size=_WAITING, default_concurrency_limit=_AT_ONCE, api_open=False)
 
     def _inspect(self, upload: str | None, mm_per_pixel: float | None) -> tuple[Any, ...]:
         found = _Answer(_problem("Choose a photo or a patch first."))
         if upload is not None:
             path, out = Path(upload), Path(tempfile.mkdtemp(dir=self._folder))
             try:
-                found = _ask(path, mm_per_pixel or None, self._classifier, out)
+                check_apart(path)  # Others need not wait behind a bad picture.
+                with self._answering:
+                    found = _ask(path, mm_per_pixel or None, self._classifier, out)
             except UserError as error:
                 found = _Answer(_problem(str(error).replace(upload, path.name)))
             finally:

@@ -1,8 +1,6 @@
 """What is wrong with a data folder: its files and its labels."""
 
-import csv
 import dataclasses
-import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,7 +15,7 @@ from crackclf.audit.files import Files, audit_files
 from crackclf.data.folders import is_uneven
 from crackclf.data.loading import TooFewError, load_folds
 from crackclf.errors import notice
-from crackclf.files import building
+from crackclf.files import building, format_table, user_path, write_whole
 from crackclf.models.classifier import build_model
 from crackclf.training.fit import predict_features, train
 
@@ -120,9 +118,12 @@ def audit(directory: str | os.PathLike) -> Audit:
     """
     files = audit_files(directory)
     try:
-        suspicious = _judge_labels(Path(directory), files)
-    except TooFewError as error:
-        notice(f"the labels are not judged: {error}")
+        suspicious = _judge_labels(user_path(directory), files)
+    except TooFewError:
+        notice(
+            f"the labels are not judged: that takes {_FOLDS} images of each class that are not "
+            "copies of one another"
+        )
         suspicious = []
     return Audit(str(directory), files, tuple(suspicious))
 
@@ -149,7 +150,7 @@ def _judge_labels(directory: Path, files: Files) -> list[Suspicion]:
     return sorted(found, key=lambda item: item.probability)
 
 
-def copy_odd(found: Audit, folder: str | os.PathLike) -> None:
+def copy_odd(found: Audit, folder: str | os.PathLike) -> bool:
     """Copies the files to look at into a new folder, with a table of the reasons.
 
     These are files that cannot be trained on, all copies but the first of each group, pictures
@@ -159,6 +160,9 @@ def copy_odd(found: Audit, folder: str | os.PathLike) -> None:
     Args:
         found: from `audit`.
         folder: the folder to make; must not exist.
+
+    Returns:
+        Whether there was anything to copy; else no folder is made.
 
     Raises:
         OSError: when it cannot be written.
@@ -173,9 +177,9 @@ def copy_odd(found: Audit, folder: str | os.PathLike) -> None:
     ):
         reasons |= {name: reason for group in groups for name in group}
     reasons |= {item.file: f"does not look like {item.label}" for item in found.suspicious}
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerows([("file", "reason"), *reasons.items()])
+    if not reasons:
+        return False
+    rows = ({"file": name, "reason": reason} for name, reason in reasons.items())
     with building(folder) as draft:
         for name in reasons:
             source, target = Path(found.directory) / name, draft / name
@@ -183,7 +187,8 @@ def copy_odd(found: Audit, folder: str | os.PathLike) -> None:
             # Pipes and devices cannot be copied; they are in the table only.
             if source.is_file() and os.access(source, os.R_OK):
                 shutil.copy2(source, target)
-        (draft / "reasons.csv").write_text(table.getvalue(), encoding="utf-8")
+        write_whole(draft / "reasons.csv", format_table(("file", "reason"), rows))
+    return True
 
 
 def _list_common(counts: Mapping[str, int]) -> str:

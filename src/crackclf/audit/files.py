@@ -4,7 +4,6 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -12,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from crackclf.data.folders import check_folder, is_split
 from crackclf.data.splits import SUBSETS
+from crackclf.files import user_path
 
 # Bits of 256. In 10,000 METU patches, 308 pairs that are not byte-identical differ in at most 16
 # bits. At 64 x 64 pixels their correlation is at least 0.977; the median is 0.9995.
@@ -59,7 +59,7 @@ def audit_files(directory: str | os.PathLike) -> Files:
     Raises:
         UserError: when the folder is not of this form.
     """
-    directory = Path(directory)
+    directory = user_path(directory)
     parts = [directory / subset for subset in SUBSETS] if is_split(directory) else [directory]
     images, problems = [], {}
     for part in parts:

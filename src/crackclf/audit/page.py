@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from crackclf.errors import UserError
+from crackclf.errors import UserError, show
 from crackclf.images.decode import read_image
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def render_audit(audit: "Audit") -> str:
     findings = "".join(f"<li>{html.escape(finding)}" for finding in audit.findings or ["clean"])
     parts = [
         HEAD,
-        f"<style>{_STYLE}</style><h1>{html.escape(audit.directory)}</h1>",
+        f"<style>{_STYLE}</style><h1>{html.escape(show(audit.directory))}</h1>",
         f"<p>{html.escape(', '.join(f'{n:,} {x}' for x, n in files.counts.items()))}",
         f"<ul>{findings}</ul>",
     ]
@@ -54,7 +54,7 @@ def render_audit(audit: "Audit") -> str:
     }.items():
         parts += _sheet(title, [[(name, name) for name in group] for group in groups], folder)
     if files.problems:
-        rows = (f"<li>{html.escape(f'{x}: {why}')}" for x, why in files.problems.items())
+        rows = (f"<li>{html.escape(show(f'{x}: {why}'))}" for x, why in files.problems.items())
         parts += ["<h2>Cannot be trained on</h2><ul>", *rows, "</ul>"]
     return "\n".join(parts) + "\n"
 
@@ -67,8 +67,8 @@ def _sheet(title: str, groups: Sequence[Iterable[tuple[str, str]]], folder: Path
         yield "<div class=group>"
         for name, caption in group:
             picture = _thumbnail(folder / name)
-            yield f"<figure title='{html.escape(name)}'>{picture}"
-            yield f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            yield f"<figure title='{html.escape(show(name))}'>{picture}"
+            yield f"<figcaption>{html.escape(show(caption))}</figcaption></figure>"
         yield "</div>"
     if len(groups) > _MOST:
         yield f"<p>and {len(groups) - _MOST:,} more"

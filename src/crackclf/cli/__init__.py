@@ -1,7 +1,10 @@
 """The command line: one file a verb. The work is done in the rooms."""
 
+import errno
+import io
 import os
 import sys
+import tempfile
 
 import typer
 
@@ -16,7 +19,7 @@ from crackclf.cli.inspect import inspect
 from crackclf.cli.predict import predict
 from crackclf.cli.sample import sample
 from crackclf.cli.train import train
-from crackclf.errors import UserError
+from crackclf.errors import UserError, show
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +51,9 @@ def main() -> None:
     # TensorFlow's start-up notes about processors and graphics cards help no user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MPLBACKEND", "Agg")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # A terminal need not know every letter.
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:
@@ -56,6 +62,8 @@ def main() -> None:
     except OSError as error:
         if error.strerror is None:
             raise
-        where = "" if error.filename is None else f"{error.filename}: "
+        where = show(str(error.filename)) + ": " if error.filename is not None else ""
+        if error.errno == errno.ENOSPC and not where:
+            where = f"{tempfile.gettempdir()}, for temporary files (TMPDIR names another folder): "
         print(f"Error: {where}{error.strerror}.", file=sys.stderr)
         sys.exit(2)

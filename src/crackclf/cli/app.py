@@ -13,6 +13,7 @@ from crackclf.cli import options
 def app(
     model: Annotated[str, typer.Option(help=options.MODEL)] = "shipped",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of this machine.")] = 7860,
+    sha256: options.Sha256 = None,
 ) -> None:
     """Serves a web page on this machine: drop a photo, see where its cracks are.
 
@@ -26,6 +27,7 @@ def app(
       crackclf app
       crackclf app --model saved_models/first --port 8080
     """
+    options.check_model(model, sha256)
     from crackclf.app.server import serving
     from crackclf.prediction.classifier import load_model
 

@@ -1,13 +1,13 @@
 """crackclf audit."""
 
-import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from crackclf.cli import options
-from crackclf.errors import UserError
+from crackclf.errors import UserError, notice
 
 
 def audit(
@@ -38,23 +38,24 @@ def audit(
       crackclf audit data/metu --json metu.json --quarantine metu-odd
     """
     from crackclf.audit.page import HEAD, render_audit
-    from crackclf.files import check_result_path, write_whole
+    from crackclf.files import check_result_path, user_path, write_whole
 
     for path, head in ((json_file, options.RESULT_HEAD), (html_file, HEAD)):
         if path is not None:
             check_result_path(path, head)
-    if quarantine is not None and quarantine.exists():
-        raise UserError(f"{quarantine}: already exists. Name a folder that does not exist.")
+    if quarantine is not None:
+        quarantine = user_path(quarantine)
+        if os.path.lexists(quarantine):
+            raise UserError(f"{quarantine}: already exists. Name a folder that does not exist.")
     from crackclf.audit.audit import audit as audit_folder
     from crackclf.audit.audit import copy_odd
 
     found = audit_folder(directory)
     print(found)
     if json_file is not None:
-        result = {"written_by": "crackclf"} | found.to_dict()
-        write_whole(json_file, json.dumps(result, indent=2) + "\n")
+        options.write_result(json_file, found.to_dict())
     if html_file is not None:
-        write_whole(html_file, render_audit(found))
-    if quarantine is not None:
-        copy_odd(found, quarantine)
+        write_whole(user_path(html_file), render_audit(found))
+    if quarantine is not None and not copy_odd(found, quarantine):
+        notice(f"nothing to put into {quarantine}, which was not made")
     raise typer.Exit(1 if found.findings else 0)

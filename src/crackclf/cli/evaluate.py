@@ -13,6 +13,7 @@ def evaluate(
     positive: options.Positive = None,
     json_file: options.Json = None,
     skip_unreadable: options.SkipUnreadable = False,
+    sha256: options.Sha256 = None,
 ) -> None:
     """Measures a saved model on a folder of labelled images.
 
@@ -25,6 +26,7 @@ def evaluate(
       crackclf evaluate shipped data/bridge --positive damaged --json bridge.json
     """
     options.check_folder(directory)
+    options.check_model(model, sha256)
     from crackclf.files import check_result_path
     from crackclf.prediction.evaluate import evaluate as measure
 

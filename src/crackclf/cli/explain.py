@@ -7,6 +7,7 @@ import typer
 
 from crackclf.cli import options
 from crackclf.errors import UserError
+from crackclf.files import user_path
 
 _MOST = 60  # Patches in one picture.
 
@@ -15,6 +16,7 @@ def explain(
     paths: Annotated[list[Path], typer.Argument(help="Patches and folders of patches.")],
     out: Annotated[Path, typer.Option(help="PNG file to write; must not exist.", metavar="FILE")],
     model: Annotated[str, typer.Option(help=options.MODEL)] = "shipped",
+    sha256: options.Sha256 = None,
 ) -> None:
     """Shows where in a patch the evidence for a crack lies.
 
@@ -25,6 +27,8 @@ def explain(
     Example:
       crackclf explain patch.jpg other.jpg --out why.png
     """
+    options.check_model(model, sha256)
+    out = user_path(out)
     if out.suffix.lower() != ".png" or out.exists() or not out.parent.is_dir():
         raise UserError(
             f"{out}: expected the name of a PNG file that does not exist, in a folder that does."

@@ -39,6 +39,7 @@ def export(
         ),
     ] = None,
     positive: options.Positive = None,
+    sha256: options.Sha256 = None,
 ) -> None:
     """Writes a model for another runtime, and checks it there.
 
@@ -61,6 +62,7 @@ def export(
     from crackclf.saved.store import model_folder, open_model
 
     check_export_path(out, format)
+    options.check_model(model, sha256)
     if int8 and data is None:
         raise UserError("--int8 needs images to measure ranges on. Name a folder with --data.")
     card = open_model(model)[0]

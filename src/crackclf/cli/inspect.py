@@ -40,6 +40,7 @@ def inspect(
     engine: cluster.EngineOption = cluster.Engine.LOCAL,
     address: cluster.Address = None,
     parquet: cluster.Parquet = None,
+    sha256: options.Sha256 = None,
 ) -> None:
     """Looks for cracks all over whole photos, and reports.
 
@@ -56,6 +57,7 @@ def inspect(
       crackclf inspect s3://bridges/2026/ --engine ray --parquet found/
     """
     cluster.check_engine(engine, address)
+    options.check_model(model, sha256)
     cluster.check_results(engine, parquet, out)
     from crackclf.images.listing import find_images
 

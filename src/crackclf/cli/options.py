@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from crackclf.errors import UserError, notice
+from crackclf.files import user_path
 from crackclf.training.settings import TrainSettings
 
 MODEL = "Model folder, as `crackclf train` writes it, or the word shipped: crackclf's own model."
@@ -19,6 +20,15 @@ _DATA = "Folder with one sub-folder of images per class, e.g. Negative/ and Posi
 Labelled = Annotated[Path, typer.Argument(help=_DATA)]
 Splittable = Annotated[Path, typer.Argument(help=f"{_DATA} Or one split into train/ etc.")]
 MAX_SEED = 2**32 - 1
+Sha256 = Annotated[
+    str | None,
+    typer.Option(
+        "--sha256",
+        help="Of the model's card.json, from whoever made the model: the sums in the card show "
+        "damage, this shows whose model it is.",
+        metavar="HEX",
+    ),
+]
 Json = Annotated[
     Path | None, typer.Option("--json", help="Also write all figures there.", metavar="FILE")
 ]
@@ -95,6 +105,7 @@ def with_settings(
 
 def check_folder(directory: Path) -> None:
     """Refuses a folder that does not exist, before anything that is slow to import."""
+    directory = user_path(directory)
     if not directory.is_dir():
         found = "is a file" if directory.exists() else "no such folder"
         raise UserError(
@@ -103,11 +114,19 @@ def check_folder(directory: Path) -> None:
         )
 
 
+def check_model(model: str, sha256: str | None) -> None:
+    """Refuses a model that is not the one whose sum the user was given."""
+    if sha256 is not None:
+        from crackclf.saved.store import open_model
+
+        open_model(model, sha256)
+
+
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
     """Writes figures as JSON, as `--json` promises."""
     from crackclf.files import write_whole
 
-    write_whole(path, json.dumps({"written_by": "crackclf", **result}, indent=2) + "\n")
+    write_whole(user_path(path), json.dumps({"written_by": "crackclf", **result}, indent=2) + "\n")
 
 
 @contextmanager

@@ -1,16 +1,14 @@
 """`crackclf predict`."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from crackclf.cli import cluster, options
-from crackclf.errors import UserError, notice
+from crackclf.errors import UserError, notice, show
 
-_HEAD = "file,label,probability,error"
+_COLUMNS = ("file", "label", "probability", "error")
 
 
 def predict(
@@ -25,6 +23,7 @@ def predict(
     engine: cluster.EngineOption = cluster.Engine.LOCAL,
     address: cluster.Address = None,
     parquet: cluster.Parquet = None,
+    sha256: options.Sha256 = None,
 ) -> None:
     """Says of each image whether it shows a crack.
 
@@ -40,6 +39,7 @@ def predict(
       crackclf predict s3://bridges/2026/ --engine ray --parquet cracks/
     """
     cluster.check_engine(engine, address)
+    options.check_model(model, sha256)
     cluster.check_results(engine, parquet, csv_file)
     if parquet is not None:
         from crackclf.ray.carried import Predictor
@@ -47,29 +47,24 @@ def predict(
         with options.resumable():
             cluster.answer(Predictor(model), paths, parquet, address)
         return
-    from crackclf.files import check_result_path, write_whole
+    from crackclf.files import check_result_path, format_table, write_whole
     from crackclf.images.listing import find_images
     from crackclf.prediction.classifier import load_model
     from crackclf.prediction.predict import predict as predict_images
 
     if csv_file is not None:
-        check_result_path(csv_file, _HEAD)
+        csv_file = check_result_path(csv_file, ",".join(_COLUMNS))
     classifier = load_model(model)
     predictions = predict_images(find_images(paths), classifier)
     if csv_file is not None:
         names = classifier.card.class_names
         more = names if len(names) > 2 else ()
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow([*_HEAD.split(","), *more])
-        for p in predictions:
-            every = p.probabilities or [None] * len(names)
-            writer.writerow([p.file, p.label, p.probability, p.error, *every[: len(more)]])
-        write_whole(csv_file, table.getvalue())
+        rows = (dict(zip(more, p.probabilities, strict=False)) | vars(p) for p in predictions)
+        write_whole(csv_file, format_table([*_COLUMNS, *more], rows))
     unreadable = [p for p in predictions if p.error]
     for prediction in predictions:
         if not prediction.error:
-            print(f"{prediction.probability:.4f}  {prediction.label}  {prediction.file}")
+            print(f"{prediction.probability:.4f}  {prediction.label}  {show(prediction.file)}")
     for prediction in unreadable:
         notice(prediction.error)
     if unreadable:

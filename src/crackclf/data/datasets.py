@@ -1,8 +1,6 @@
 """Train, validation and test sets: which image is in which, and as batches of `tf.data`."""
 
-import csv
 import hashlib
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +11,7 @@ import numpy as np
 
 from crackclf.data.folders import ImageFile
 from crackclf.data.trees import link_tree, read_tree
+from crackclf.files import format_table
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -105,14 +104,17 @@ class Datasets:
 
     def split_table(self) -> str:
         """The split as CSV text: subset, class, digest and path of every file."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["subset", "class", "digest", "file"])
-        for subset, images in self.images.items():
-            for image in images:
-                name = self.class_names[image.label]
-                writer.writerow([subset, name, image.digest, image.path])
-        return text.getvalue()
+        rows = (
+            {
+                "subset": subset,
+                "class": self.class_names[image.label],
+                "digest": image.digest,
+                "file": image.path,
+            }
+            for subset, images in self.images.items()
+            for image in images
+        )
+        return format_table(("subset", "class", "digest", "file"), rows)
 
     def __repr__(self) -> str:
         counts = [

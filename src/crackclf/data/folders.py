@@ -9,16 +9,16 @@ from pathlib import Path
 
 from crackclf.cores import cores
 from crackclf.data.splits import SUBSETS
-from crackclf.errors import UserError, notice
-from crackclf.files import cache_folder, write_whole
+from crackclf.errors import UserError, notice, show
+from crackclf.files import cache_folder, user_path, write_whole
 from crackclf.images.check import ImageCheck, check_image
+from crackclf.images.listing import is_litter
 
-_IGNORED = {"thumbs.db", "desktop.ini"}
 _POSITIVE_NAMES = {"positive", "crack", "cracks", "cracked"}
 _LAYOUT = "Expected a folder with one sub-folder of images per class, e.g. Negative/ and Positive/"
 _SHOWN = 10
 _CHUNK = 64
-_MEMORY = "checked-3.json"  # Another number whenever `check_image` judges differently.
+_MEMORY = "checked-4.json"  # Another number whenever `check_image` judges differently.
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def find_positive(class_names: Sequence[str], positive: str | None = None) -> st
 
 def is_split(directory: str | os.PathLike) -> bool:
     """Whether a folder already holds `train/`, `validation/` and `test/`."""
-    return set(SUBSETS) <= {path.name for path in _subfolders(Path(directory))}
+    return set(SUBSETS) <= {path.name for path in _subfolders(user_path(directory))}
 
 
 def read_folder(
@@ -79,8 +79,8 @@ def read_folder(
 ) -> tuple[list[ImageFile], list[str], dict[Path, str]]:
     """Lists a class folder's images after decoding each of them once.
 
-    What the decoding found is remembered under the folder's cache, by each file's size and
-    modification time, so that only new and changed files are decoded the next time.
+    What the decoding found is remembered under the folder's cache, by each file's size,
+    times and inode, so that only new and changed files are decoded the next time.
 
     Args:
         directory: a folder with one sub-folder per class.
@@ -93,7 +93,7 @@ def read_folder(
     Raises:
         UserError: when the folder is not of this form or holds files that cannot be read.
     """
-    directory = Path(directory)
+    directory = user_path(directory)
     listed, class_names, checks = check_folder(directory)
     problems = {path: checks[path].problem for path, _ in listed if checks[path].problem}
     if problems and not skip_unreadable:
@@ -120,13 +120,13 @@ def check_folder(
     Returns the files with the index of their class, in the order of class and name; the sorted
     class names; and what was found of each file.
     """
-    directory = Path(directory)
+    directory = user_path(directory)
     classes = _class_folders(directory)
     listed = [
         (path, label)
         for label, folder in enumerate(classes)
         for path in sorted(folder.iterdir())
-        if not path.name.startswith(".") and path.name.lower() not in _IGNORED
+        if not is_litter(path.name)
     ]
     checks = _check_all(directory, [path for path, _ in listed])
     return listed, [folder.name for folder in classes], checks
@@ -138,17 +138,16 @@ def _subfolders(directory: Path) -> list[Path]:
     if not directory.is_dir():
         raise UserError(f"{directory}: is a file. {_LAYOUT}.")
     return sorted(
-        path for path in directory.iterdir() if path.is_dir() and not path.name.startswith(".")
+        path for path in directory.iterdir() if path.is_dir() and not is_litter(path.name)
     )
 
 
 def _class_folders(directory: Path) -> list[Path]:
     folders = _subfolders(directory)
     names = [folder.name for folder in folders]
-    if "__MACOSX" in names:
+    if odd := [folder for folder in folders if show(folder.name) != folder.name]:
         raise UserError(
-            f"{directory / '__MACOSX'}: is what a macOS archive leaves behind, not a class. "
-            "Delete this folder."
+            f"{show(odd[0])}: rename it: the name of a class must be text that can be printed."
         )
     if {"train", "val"} <= set(names) or {"train", "valid"} <= set(names):
         wrong = directory / ("val" if "val" in names else "valid")
@@ -161,10 +160,16 @@ def _class_folders(directory: Path) -> list[Path]:
     for folder in folders:
         inner = _subfolders(folder)
         if inner:
-            remedy = f"Point at {folder} instead" if len(folders) == 1 else "Move its images up"
+            remedy = (
+                f"Point at {show(folder)} instead"
+                if len(folders) == 1
+                else f"If these are its classes, point at {show(folder)}; for all of "
+                f"{show(directory)}, gather the images of each class, from all of its folders, in "
+                "one folder of their own"
+            )
             raise UserError(
-                f"{folder}: holds folders ({', '.join(path.name for path in inner[:4])}) where "
-                f"images were expected. {_LAYOUT}. {remedy}."
+                f"{show(folder)}: holds folders ({', '.join(show(x.name) for x in inner[:4])}) "
+                f"where images were expected. {_LAYOUT}. {remedy}."
             )
     if len(folders) < 2:
         raise UserError(f"{directory}: {_LAYOUT}: two or more. Received: {names or 'none'}.")
@@ -226,16 +231,17 @@ def _stamp(path: Path) -> str:
         status = path.stat()
     except OSError:
         return "unreadable"  # A dangling link, say; check_image says what is wrong with it.
-    return f"{status.st_size}-{status.st_mtime_ns}"
+    # Two files of equal size and time may have been swapped, which inode and change time show.
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}-{status.st_ctime_ns}"
 
 
 def _describe(directory: Path, problems: Mapping[Path, str]) -> str:
-    lines = [f"  {path}: {problem}" for path, problem in list(problems.items())[:_SHOWN]]
+    lines = [f"  {show(path)}: {problem}" for path, problem in list(problems.items())[:_SHOWN]]
     if len(problems) > _SHOWN:
         lines.append(f"  and {len(problems) - _SHOWN} more")
     return "\n".join(
         [
-            f"{directory}: {len(problems)} of its files cannot be trained on:",
+            f"{show(directory)}: {len(problems)} of its files cannot be trained on:",
             *lines,
             "Mend or move them, or leave them out (--skip-unreadable, skip_unreadable=True).",
         ]
@@ -245,7 +251,7 @@ def _describe(directory: Path, problems: Mapping[Path, str]) -> str:
 def report_skipped(skipped: Mapping[Path, str]) -> None:
     """Tells the user which files were left out, one line each."""
     for path, problem in skipped.items():
-        notice(f"left out {path}: {problem}")
+        notice(f"left out {show(path)}: {problem}")
 
 
 def is_uneven(counts: Sequence[int]) -> bool:

@@ -12,6 +12,7 @@ from crackclf.data.folders import ImageFile, is_split, read_folder, report_skipp
 from crackclf.data.splits import SUBSETS, connect, split_groups
 from crackclf.data.trees import tree_name
 from crackclf.errors import UserError, check_at_least, notice
+from crackclf.files import user_path
 from crackclf.images.size import check_size
 
 _LEAST = 20  # Images of a class to validate or test on: a share of few images is next to none.
@@ -39,7 +40,7 @@ def load_datasets(
     prefetches. A folder that already holds `train/`, `validation/` and `test/` is used as it is.
 
     Args:
-        directory: a folder with two or more sub-folders of JPEG, PNG, BMP or GIF images, one per
+        directory: a folder with two or more sub-folders of images that `read_image` reads, one per
             class.
         image_size: height and width in pixels to which images are resized, bilinearly.
         batch_size: images per batch.
@@ -64,7 +65,7 @@ def load_datasets(
     print(data.counts)
     ```
     """
-    directory = Path(directory)
+    directory = user_path(directory)
     images, class_names, skipped = _read(directory, skip_unreadable)
     if len(images) == len(SUBSETS):
         _warn_of_leaks(directory, images)
@@ -119,7 +120,7 @@ def load_folds(
     ```
     """
     check_at_least(3, folds=folds)
-    directory = Path(directory)
+    directory = user_path(directory)
     parts, class_names, skipped = _read(directory, skip_unreadable)
     images = [image for part in parts.values() for image in part]
     keys = find_groups(images, group_by)

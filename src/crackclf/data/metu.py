@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from crackclf.data.archives import check_space, count_plain, find_folders, find_tools, unrar, unzip
 from crackclf.data.fetch import RemoteFile, fetch
 from crackclf.errors import UserError
+from crackclf.files import user_path
 
 CLASS_NAMES = ("Negative", "Positive")
 PAGE = "https://doi.org/10.17632/5y9wdsg2zt.2"
@@ -63,7 +64,7 @@ def download_metu(
         Özgenel, [Concrete Crack Images for Classification](https://doi.org/10.17632/5y9wdsg2zt.2),
         version 2, Mendeley Data, 2019; licence CC BY 4.0.
     """
-    target = Path(directory).absolute()
+    target = user_path(directory).absolute()
     if os.path.lexists(target):
         raise UserError(
             f"{directory}: already exists, and nothing is overwritten. Name a folder that does "
@@ -87,7 +88,7 @@ def download_metu(
         raise UserError(
             f"{error.filename or directory}: {error.strerror or error}. {directory} was not made."
         ) from error
-    return Path(directory)
+    return user_path(directory)
 
 
 def _download(part: Path) -> Path:

@@ -1,8 +1,10 @@
 """A split as a tree of links that a person can look at and Keras can read."""
 
+import contextlib
 import functools
 import hashlib
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ from PIL import Image
 
 from crackclf.data.folders import ImageFile
 from crackclf.data.splits import SUBSETS
-from crackclf.errors import UserError
+from crackclf.errors import UserError, show
 from crackclf.files import building, cache_folder
 from crackclf.images.decode import read_image
+
+_LONGEST = 255  # Bytes of a file's name that any disk takes.
 
 
 def link_tree(
@@ -30,10 +34,14 @@ def link_tree(
         for subset in SUBSETS
         for image in images[subset]
     ]
-    key = hashlib.blake2b("\n".join(rows).encode(), digest_size=6).hexdigest()
+    key = hashlib.blake2b(
+        "\n".join(rows).encode(errors="surrogateescape"), digest_size=6
+    ).hexdigest()
     tree = cache_folder(directory) / "splits" / key
     if tree.exists():  # Renamed into place when complete, so it is.
-        return tree
+        if _is_whole(tree, images, class_names):
+            return tree
+        shutil.rmtree(tree)  # A copy of the data folder without its links, say.
     try:
         with building(tree) as draft:
             for subset in SUBSETS:
@@ -47,9 +55,24 @@ def link_tree(
     return tree
 
 
+def _is_whole(
+    tree: Path, images: Mapping[str, Sequence[ImageFile]], class_names: Sequence[str]
+) -> bool:
+    return all(
+        (tree / subset / class_names[image.label] / tree_name(image)).exists()
+        for subset in SUBSETS
+        for image in images[subset]
+    )
+
+
 def tree_name(image: ImageFile) -> str:
     """The name under which an image stands in the tree; Keras lists a class in this order."""
-    return image.path.name if image.plain else f"{image.path.name}.png"
+    name = image.path.name if image.plain else f"{image.path.name}.png"
+    if show(name) == name and len(os.fsencode(name)) <= _LONGEST:
+        return name
+    # What Keras cannot read for its name, or a disk would not take.
+    digest = hashlib.blake2b(os.fsencode(image.path.name), digest_size=16).hexdigest()
+    return digest + (image.path.suffix if image.plain else ".png")
 
 
 def _place(image: ImageFile, folder: Path) -> None:
@@ -58,11 +81,17 @@ def _place(image: ImageFile, folder: Path) -> None:
         with place.open("xb") as file:
             Image.fromarray(read_image(image.path)).save(file, "PNG")
         return
-    try:
-        # Relative, so that the data folder may move; the rename keeps the depth.
-        place.symlink_to(Path(_relative(image.path.parent, folder), image.path.name))
-    except OSError:  # Windows allows links to files only to some users; hard links to all.
-        place.hardlink_to(image.path.resolve())
+    # Relative, so that the data folder may move; the rename keeps the depth. Windows allows links
+    # to files only to some users, hard links to all; some disks have neither.
+    target = image.path.resolve()
+    for link in (
+        lambda: place.symlink_to(Path(_relative(image.path.parent, folder), image.path.name)),
+        lambda: place.hardlink_to(target),
+    ):
+        with contextlib.suppress(OSError, NotImplementedError):
+            link()
+            return
+    shutil.copyfile(target, place)
 
 
 @functools.lru_cache  # Resolving each of 40,000 files anew would take most of the time.

@@ -1,11 +1,14 @@
 """Pictures for notebooks and model folders; each function returns a matplotlib figure."""
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, get_font
 from matplotlib.ticker import LogLocator, NullLocator
 
 from crackclf.evaluation.metrics import calibration_error, reliability
@@ -13,6 +16,12 @@ from crackclf.evaluation.report import Misclassified, Report
 from crackclf.images.decode import read_image
 
 _RIGHT, _WRONG = "#1a7f37", "#b3261e"
+# Fonts with the letters that matplotlib's own lacks, on the usual systems.
+_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Droid Sans Fallback"),
+    *("Microsoft YaHei", "SimHei", "Malgun Gothic", "Yu Gothic", "PingFang SC", "Hiragino Sans GB"),
+    *("Arial Unicode MS", "Noto Sans Devanagari", "Noto Sans Arabic", "Nirmala UI"),
+)
 
 
 def _new(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
@@ -22,6 +31,23 @@ def _new(rows: int, columns: int, width: float, height: float) -> tuple[Figure, 
     # Closed for pyplot only: a notebook then shows the returned figure once, not twice.
     plt.close(figure)
     return figure, axes
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    """The letters that can be drawn, after adding the fonts of this machine that have more."""
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    plt.rcParams["font.family"] += [name for name in _FONTS if name in known]
+    paths = [
+        font_manager.findfont(FontProperties(family=[name])) for name in plt.rcParams["font.family"]
+    ]
+    return frozenset(letter for path in paths for letter in get_font(path).get_charmap())
+
+
+def _text(text: str) -> str:
+    """Text without letters that would be drawn as boxes: they become backslash escapes."""
+    letters = _letters()
+    return "".join(x if ord(x) in letters or x == "\n" else ascii(x)[1:-1] for x in text)
 
 
 def plot_images(
@@ -47,7 +73,7 @@ def plot_images(
         axis.imshow(np.clip(np.asarray(image), 0, 255).astype(np.uint8))
         color = colors[i] if colors else "black"
         # A title may be a file's name, in which $ is no formula.
-        axis.set_title(title, fontsize=8, color=color, parse_math=False)
+        axis.set_title(_text(title), fontsize=8, color=color, parse_math=False)
     return figure
 
 
@@ -156,7 +182,8 @@ def plot_confusion_matrix(report: Report) -> Figure:
     grown = 0.8 * (len(report.class_names) - 2)
     figure, axes = _new(1, 1, 4.4 + grown, 3.8 + grown)
     sk.ConfusionMatrixDisplay(
-        np.array(report.confusion_matrix), display_labels=report.class_names
+        np.array(report.confusion_matrix),
+        display_labels=[_text(name) for name in report.class_names],
     ).plot(
         ax=axes[0, 0],
         cmap="Blues",

@@ -13,6 +13,7 @@ import tensorflow as tf
 from crackclf import __version__
 from crackclf.errors import UserError
 from crackclf.export.formats import FORMATS, Exported
+from crackclf.files import user_path
 from crackclf.images.decode import read_image
 from crackclf.images.resize import resize
 from crackclf.prediction.classifier import Classifier, load_model
@@ -132,7 +133,7 @@ def check_export_path(path: str | os.PathLike, format: str) -> Path:
     Raises:
         UserError: in these cases, and when the file's suffix is not the format's.
     """
-    path = Path(path)
+    path = user_path(path)
     if format not in FORMATS:
         raise UserError(f"expected one of the formats {', '.join(FORMATS)}. Received: {format}.")
     suffix = FORMATS[format].suffix

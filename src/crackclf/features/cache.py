@@ -124,11 +124,15 @@ def _make_room(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise UserError(
-            f"{folder}: the features need {size / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB "
-            "left. Make room, ask for fewer views, or train without cache_features."
+            f"{folder}: the features need {_size(size)}, the disk has {_size(free)} left. Make "
+            "room, ask for fewer views, or train without cache_features."
         )
     if size:
-        notice(f"{folder}: takes {size / 1e6:,.0f} MB of features, which later runs use again")
+        notice(f"{folder}: takes {_size(size)} of features, which later runs use again")
+
+
+def _size(n: int) -> str:
+    return f"{n / 1e6:,.0f} MB" if n >= 1e7 else f"{n / 1e3:,.0f} kB"
 
 
 def _fill(

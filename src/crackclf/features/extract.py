@@ -13,7 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from crackclf.cores import cores
-from crackclf.images.decode import read_image
+from crackclf.errors import UserError
+from crackclf.images.check import digest_of
+from crackclf.images.decode import decoding, naming, read_content
 from crackclf.images.resize import resize
 from crackclf.saved.convert import freeze, to_litert
 from crackclf.saved.graph import Graph
@@ -64,9 +66,18 @@ class Pass:
 
     def __call__(self, job: Job) -> np.ndarray:
         """Features of a job, float32 of shape (images, views, ...)."""
-        images = np.stack([resize(read_image(file), *self._size) for file in job.files])
+        pairs = zip(job.files, job.digests, strict=True)
+        images = np.stack([self._read(file, digest) for file, digest in pairs])
         seen = [self._view(images, job.digests, number) for number in job.views]
         return np.stack([self._extract(x) for x in seen], axis=1)
+
+    def _read(self, file: str, digest: str) -> np.ndarray:
+        with naming(file):
+            content = read_content(file)
+            if digest_of(content) != digest:
+                raise UserError("was changed while crackclf was at work; start it again")
+            with decoding(content, file) as (image, _):
+                return resize(image, *self._size)
 
     def _view(self, images: np.ndarray, digests: Sequence[str], number: int) -> np.ndarray:
         return self._draw(images, digests, number) if number else images

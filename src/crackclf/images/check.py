@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from crackclf.errors import UserError
-from crackclf.images.decode import FORMATS, load_pixels, open_image, read_content
+from crackclf.images.decode import FORMATS, open_image, opening, read_content, to_rgb
 from crackclf.images.exif import turn_of
 
 # What `keras.utils.image_dataset_from_directory` reads; it skips every other file silently.
-TRAINING_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+_KERAS_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -54,19 +54,15 @@ def check_image(path: str | os.PathLike) -> ImageCheck:
         return ImageCheck("", False, str(error))
     except OSError as error:
         return ImageCheck("", False, f"cannot be read: {error.strerror or error}")
-    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    digest = digest_of(content)
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         return ImageCheck(
             digest, False, "is not an image (by its name); move it out of the class folder"
         )
-    if suffix not in TRAINING_SUFFIXES:
-        return ImageCheck(
-            digest, False, f"is a {suffix} file, which Keras cannot read; convert it to PNG or JPEG"
-        )
     try:
-        with open_image(content) as image:
-            load_pixels(image)
+        with opening(content) as image:
+            picture = to_rgb(image)
             if image.format not in FORMATS[suffix]:
                 problem = f"holds {image.format} data under the suffix {suffix}; rename it"
                 return ImageCheck(digest, False, problem)
@@ -77,13 +73,19 @@ def check_image(path: str | os.PathLike) -> ImageCheck:
             # refuses what Pillow reads.
             plain = (
                 image.mode in ("L", "RGB")
-                and image.format not in ("GIF", "BMP")
+                and image.format in ("JPEG", "MPO", "PNG")
+                and suffix in _KERAS_SUFFIXES
                 and not image.has_transparency_data
                 and upright
             )
-            return ImageCheck(digest, plain, "", *image.size, image.mode, upright, _look(image))
+            return ImageCheck(digest, plain, "", *image.size, image.mode, upright, _look(picture))
     except UserError as error:
         return ImageCheck(digest, False, str(error))
+
+
+def digest_of(content: bytes) -> str:
+    """Tells a file's content from any other: BLAKE2b, 32 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _check_png(content: bytes) -> None:

@@ -48,11 +48,15 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
 def photo_info(image: Image.Image) -> PhotoInfo:
     """Reads the EXIF of an image; EXIF that cannot be read counts as none."""
     try:
-        exif = image.getexif()
-        details = exif.get_ifd(ExifTags.IFD.Exif)
-        gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
-    except Exception:  # Hostile bytes may raise nearly anything.
+        return _read_info(image)
+    except Exception:  # Hostile bytes may raise nearly anything, some only when a tag is asked for.
         return PhotoInfo()
+
+
+def _read_info(image: Image.Image) -> PhotoInfo:
+    exif = image.getexif()
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
     maker, model = (_text(exif.get(tag)) for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
     if model.lower().startswith(maker.lower()):
         maker = ""

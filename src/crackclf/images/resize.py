@@ -37,17 +37,18 @@ def resize(
     full_height, full_width = pixels.shape[:2] if is_array else pixels.size[::-1]
     above, below, down = _neighbours(full_height, height, rows)
     left, right, across = _neighbours(full_width, width, slice(None))
-    top, bottom = above[0], below[-1] + 1
-    if is_array:
-        pixels = np.ascontiguousarray(pixels[top:bottom])
-    else:
-        pixels = np.asarray(pixels.crop((0, top, full_width, bottom)))
+    channels = pixels.shape[2] if is_array else 3
     # For each channel apart: NumPy is slow where an axis as short as theirs is stretched.
-    across = np.repeat(across[:, None], pixels.shape[2], axis=1)
-    result = np.empty((len(above), len(left), pixels.shape[2]), np.float32)
+    across = np.repeat(across[:, None], channels, axis=1)
+    result = np.empty((len(above), len(left), channels), np.float32)
     for start in range(0, len(above), _STRIP):
         strip = slice(start, start + _STRIP)
-        lines = _blend(pixels, above[strip] - top, below[strip] - top, down[strip, None, None], 0)
+        top, bottom = above[start], below[strip][-1] + 1
+        if is_array:
+            band = np.ascontiguousarray(pixels[top:bottom])
+        else:
+            band = np.asarray(pixels.crop((0, top, full_width, bottom)))
+        lines = _blend(band, above[strip] - top, below[strip] - top, down[strip, None, None], 0)
         result[strip] = _blend(lines, left, right, across, 1)
     return result
 

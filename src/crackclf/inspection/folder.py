@@ -13,10 +13,10 @@ from typing import Any
 from PIL import Image
 
 from crackclf import __version__
-from crackclf.errors import UserError
+from crackclf.errors import UserError, show
 from crackclf.evaluation.calibration import choose_region_threshold
-from crackclf.files import write_whole
-from crackclf.images.decode import decode_photo, read_content
+from crackclf.files import user_path, write_whole
+from crackclf.images.decode import decoding, naming, read_content
 from crackclf.images.listing import find_images
 from crackclf.inspection.overlay import heat_layer, shrink
 from crackclf.inspection.photo import FALSE_ALARMS, inspect_photo
@@ -25,6 +25,7 @@ from crackclf.inspection.report import write_report
 from crackclf.prediction.classifier import Classifier, as_classifier
 
 _SETTINGS, _PARTS, _OVERLAYS = "settings.json", ".parts", "overlays"
+_LONGEST = 80  # Bytes of a photo's name in that of its overlay.
 _PREVIEW = 1000  # Pixels of the longer side of a photo in the report.
 
 
@@ -81,19 +82,19 @@ def inspect_photos(
         "patch_size": card.patch_size,
         "positive_class": card.positive_class,
     }
-    out = Path(out)
+    out = user_path(out)
     _check_folder(out, settings)
     from tqdm import tqdm
 
     rows: list[dict[str, Any]] = []
     parts: list[Path | None] = []
     for path in tqdm(files, "Inspecting", unit=" photos", disable=len(files) < 2):
-        file = {"file": _printable(str(path))}
+        file = {"file": show(path)}
         try:
             part, found = _inspect_once(path, classifier, settings["region_threshold"], out)
             record = add_sizes(found | file, mm_per_pixel)
         except UserError as error:
-            part, record = None, file | {"error": _printable(f"{path}: {error}")}
+            part, record = None, file | {"error": str(error)}
         parts.append(part)
         rows.append(to_row(record) | {"overlay": record.get("overlay")})
 
@@ -137,18 +138,16 @@ def _inspect_once(
     path: Path, classifier: Classifier, region_threshold: float, out: Path
 ) -> tuple[Path, dict[str, Any]]:
     """Inspects a photo unless an earlier call has; the part and what is in it."""
-    try:
+    with naming(path):
         content = read_content(path)
-    except OSError as error:
-        raise UserError(error.strerror or str(error)) from None
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     part = out / _PARTS / f"{digest}.json"
     done = _read_part(part, out)
     if done is not None:
         return part, done
-    image, info = decode_photo(content)
-    found = dataclasses.replace(inspect_photo(image, classifier, region_threshold), info=info)
-    overlay = f"{_OVERLAYS}/{_printable(path.stem)[:80]}-{digest[:8]}.jpg"
+    with naming(path), decoding(content, path) as (image, info):
+        found = dataclasses.replace(inspect_photo(image, classifier, region_threshold), info=info)
+    overlay = f"{_OVERLAYS}/{_shorten(show(path.stem))}-{digest[:8]}.jpg"
     write_whole(out / overlay, _encode(found.draw_overlay(image), "JPEG", quality=85))
     done = found.to_dict() | {
         "digest": digest,
@@ -174,9 +173,9 @@ def _is_overlay(path: Path) -> bool:
     return path.parent.name == _OVERLAYS and (path.parent.parent / _PARTS).is_dir()
 
 
-def _printable(text: str) -> str:
-    # A name that is not UTF-8 can neither be written nor printed.
-    return text.encode("utf-8", "replace").decode()
+def _shorten(name: str) -> str:
+    # A disk takes 255 bytes, which are fewer letters of most scripts, and no separator.
+    return name.replace("\\", "_").encode()[:_LONGEST].decode(errors="ignore")
 
 
 def _encode(image: Image.Image, format: str, **options: Any) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from crackclf.cores import cores
-from crackclf.errors import notice
+from crackclf.errors import UserError, notice
 from crackclf.images.resize import resize
 from crackclf.inspection.blocks import Span, block_sizes, cut, level_sizes
 from crackclf.prediction.classifier import Classifier
@@ -19,6 +19,7 @@ from crackclf.saved.graph import SHARE
 _CONTEXT = 2  # Cells beside a block that the network sees with it, so that its edge is no edge.
 _PATCHES = 22  # Patches that a block may be as large as. Larger ones leave a core's cache.
 _BAND = 64  # Rows that a core resizes or halves at a time.
+_MOST_PIXELS = 2**28  # Of a photo in the scale of the model's patches.
 _LEAST = 16  # Cells that a block may be long in any case.
 
 
@@ -60,6 +61,9 @@ def map_cracks(photo: Image.Image, classifier: Classifier) -> np.ndarray:
 
     Returns:
         float32 of shape (rows, columns), calibrated by the card; evenly spaced over the photo.
+
+    Raises:
+        UserError: when the photo is too long and narrow, or the model's answers are no numbers.
     """
     card = classifier.card
     look = _cells(classifier) if card.cell_size else _tiles(classifier)
@@ -68,6 +72,12 @@ def map_cracks(photo: Image.Image, classifier: Classifier) -> np.ndarray:
     levels = level_sizes((photo.height, photo.width), scale / look.cell, patch)
     sizes = block_sizes(levels, look.margin, max(math.isqrt(_PATCHES * patch**2), _LEAST))
     rows, columns = levels[0]
+    if rows * columns * look.cell**2 > _MOST_PIXELS:
+        raise UserError(
+            f"is {photo.width:,} x {photo.height:,} pixels, so the model would have to look at "
+            f"{rows * look.cell:,} x {columns * look.cell:,} (limit {_MOST_PIXELS:,} in all): it "
+            f"is {max(photo.size) / min(photo.size):,.0f} times as long as wide. Crop it"
+        )
     total = np.zeros((rows, columns), np.float32)
     with ThreadPoolExecutor(cores()) as pool:
         pixels = _resize(photo, rows * look.cell, columns * look.cell, pool)
@@ -79,6 +89,8 @@ def map_cracks(photo: Image.Image, classifier: Classifier) -> np.ndarray:
             fine = smooth.resize((columns, rows), Image.Resampling.BILINEAR)
             total += 0.5**level * np.asarray(fine)
     total /= sum(0.5**level for level in range(len(levels)))
+    if not np.isfinite(total).all():
+        raise UserError("the model answers with numbers that are none")
     return card.calibrate(np.stack([total, np.zeros_like(total)], axis=-1))[..., 0]
 
 
@@ -95,9 +107,15 @@ def _resize(photo: Image.Image, height: int, width: int, pool: Executor) -> np.n
 
 
 def _halve(pixels: np.ndarray, pool: Executor) -> np.ndarray:
-    bands = [pixels[top : top + _BAND] for top in range(0, len(pixels), _BAND)]
-    halves = pool.map(lambda band: np.asarray(Image.fromarray(band).reduce(2)), bands)
-    return np.concatenate(list(halves))
+    height, width, channels = pixels.shape
+    half = np.empty((-(-height // 2), -(-width // 2), channels), np.uint8)
+
+    def fill(top: int) -> None:
+        band = Image.fromarray(pixels[top : top + _BAND])
+        half[top // 2 : (top + _BAND) // 2] = np.asarray(band.reduce(2))
+
+    list(pool.map(fill, range(0, height, _BAND)))
+    return half
 
 
 def _scan(

@@ -14,7 +14,7 @@ from crackclf.errors import UserError
 from crackclf.evaluation.calibration import choose_region_threshold
 from crackclf.images.decode import read_photo
 from crackclf.images.exif import PhotoInfo
-from crackclf.images.listing import Source, list_pictures
+from crackclf.images.listing import Picture, Source, list_pictures
 from crackclf.inspection import records
 from crackclf.inspection.maps import map_cracks
 from crackclf.inspection.overlay import lay_over
@@ -173,8 +173,8 @@ def inspect_photo(
     card = (classifier := as_classifier(classifier)).card
     if region_threshold is None:
         region_threshold = choose_region_threshold(card.sound_peaks, FALSE_ALARMS)
-    image, info = pictures[0].read()
-    probability = map_cracks(image, classifier)
+    with pictures[0].opened() as (image, info):
+        probability = map_cracks(image, classifier)
     regions = find_regions(probability, image.size, card.threshold, region_threshold)
     rows, columns = probability.shape
     stride = (image.width / columns, image.height / rows)
@@ -212,5 +212,6 @@ def measure_sound_peaks(
 
     peaks = []
     for path in tqdm(photos, "Measuring sound photos", unit=" photos"):
-        peaks.append(round(float(map_cracks(read_photo(path)[0], classifier).max()), 6))
+        with Picture(str(path), Path(path)).opened() as (image, _):
+            peaks.append(round(float(map_cracks(image, classifier).max()), 6))
     return tuple(peaks)

@@ -1,14 +1,12 @@
 """The inspection of many photos as page, table, JSON and GeoJSON."""
 
-import csv
 import html
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crackclf.files import write_whole, writing
+from crackclf.files import format_table, write_whole, writing
 from crackclf.inspection.records import COLUMNS, to_feature
 
 _PICTURES = ("preview", "heat")
@@ -42,32 +40,19 @@ def write_report(
             shown.write(f"{_data(record)}{_data(pictures)}\n".encode())
         told.write(b"\n]}\n")
         shown.write(after.encode())
-    write_whole(out / "photos.csv", _table(rows))
-    features = [feature for feature in map(to_feature, rows) if feature]
+    write_whole(out / "photos.csv", format_table(COLUMNS, rows))
+    features, place = [x for x in map(to_feature, rows) if x], out / "positions.geojson"
     if features:
         positions = {"type": "FeatureCollection", "features": features}
-        write_whole(out / "positions.geojson", json.dumps(positions, indent=1) + "\n")
+        write_whole(place, json.dumps(positions, indent=1) + "\n")
+    else:
+        place.unlink(missing_ok=True)  # Of an earlier run, with other photos.
 
 
 def _data(value: Mapping[str, Any]) -> str:
     # Nothing in the data may end the element that holds it.
     text = json.dumps(value).replace("<", "\\u003c")
     return f'<script type="application/json">{text}</script>'
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        # A spreadsheet takes what begins so for a formula, and photos come from anywhere.
-        texts = {
-            name: f"'{value}"
-            for name, value in row.items()
-            if isinstance(value, str) and value.startswith(("=", "+", "-", "@"))
-        }
-        writer.writerow({**row, **texts})
-    return text.getvalue()
 
 
 def _notes(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -11,6 +11,7 @@ from crackclf.errors import UserError, notice
 from crackclf.files import sha256
 from crackclf.models.backbones import BACKBONES, Backbone
 from crackclf.models.weights import find_weights, first_line, missing_weights
+from crackclf.saved.safety import check_weights_file
 from crackclf.saved.store import load_keras_model, open_model
 
 
@@ -105,6 +106,7 @@ def _concrete(image_size: int) -> tuple[keras.Model, str]:
 
 def _load(base: keras.Model, name: str, file: Path) -> str:
     try:
+        check_weights_file(file)
         base.load_weights(file)
     except Exception as error:
         raise UserError(

@@ -57,12 +57,14 @@ class Classifier:
         return self.card.calibrate(to_logits(np.mean(answers, axis=0)))
 
 
-def load_model(folder: str | os.PathLike = "shipped") -> Classifier:
+def load_model(folder: str | os.PathLike = "shipped", sha256: str | None = None) -> Classifier:
     """Loads a saved model after checking that it is whole. TensorFlow is not imported.
 
     Args:
         folder: a folder written by `save_model`, or the word `shipped` for the model that comes
             with the package (a folder of that name is `./shipped`).
+        sha256: of the folder's `card.json`, from whoever made the model: the sums in the card show
+            damage, this shows whose model it is.
 
     Returns:
         A `Classifier`. `load_keras_model` gives the Keras model, to train on.
@@ -78,7 +80,7 @@ def load_model(folder: str | os.PathLike = "shipped") -> Classifier:
     print(classifier.card.class_names)
     ```
     """
-    card, paths = open_model(folder)
+    card, paths = open_model(folder, sha256)
     if TORCH_FILE in paths:
         return Classifier(card, torch_room().TorchGraph(paths[TORCH_FILE].read_bytes()))
     return Classifier(card, read_graph(card, paths[LITERT_FILE]))

@@ -1,20 +1,21 @@
 """A saved model answers for files, folders and arrays."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from crackclf.cores import cores
-from crackclf.errors import UserError
+from crackclf.errors import UserError, notice, show
 from crackclf.images.listing import Picture, Source, list_pictures
 from crackclf.images.resize import resize
 from crackclf.prediction.classifier import Classifier, as_classifier
 from crackclf.saved.graph import SHARE
 
 _MANY = 128  # Images from which on a progress bar is worth looking at.
+_LARGE = 4  # Patches to the side of a picture above which it is hardly one.
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,15 @@ def ask(pictures: Sequence[Picture], classifier: Classifier) -> Iterator[np.ndar
         For each picture in order its calibrated probabilities, float32 of shape (classes,), or
         why it could not be read.
     """
-    side = classifier.card.image_size
+    side, large = classifier.card.image_size, _LARGE * (classifier.card.patch_size or 1)
+    photos: list[str] = []
 
     def read(picture: Picture) -> np.ndarray | UserError:
         try:
-            return resize(picture.pixels(), side, side)
+            with picture.opened() as (image, _):
+                if max(image.size) > large > _LARGE:
+                    photos.append(picture.name)
+                return resize(image, side, side)
         except UserError as error:
             return error
 
@@ -99,22 +104,45 @@ def ask(pictures: Sequence[Picture], classifier: Classifier) -> Iterator[np.ndar
         images = [read(picture) for picture in part]
         whole = [image for image in images if not isinstance(image, UserError)]
         found = iter(classifier.probabilities(np.stack(whole)) if whole else ())
-        return [image if isinstance(image, UserError) else next(found) for image in images]
+        return [
+            image if isinstance(image, UserError) else _check(next(found), picture.name)
+            for image, picture in zip(images, part, strict=True)
+        ]
 
     parts = [pictures[i : i + SHARE] for i in range(0, len(pictures), SHARE)]
     if len(parts) == 1:
         yield from answer(parts[0])
-        return
+    else:
+        yield from _ask_all(answer, parts, len(pictures))
+    if photos:
+        notice(
+            f"{len(photos):,} of the pictures, among them {show(min(photos))}, are more than "
+            f"{_LARGE} times as large as the patches that this model knows "
+            f"({classifier.card.patch_size} pixels). `crackclf inspect` looks for cracks all over "
+            "such photos"
+        )
+
+
+def _ask_all(
+    answer: Callable[[Sequence[Picture]], list[np.ndarray | UserError]],
+    parts: Sequence[Sequence[Picture]],
+    total: int,
+) -> Iterator[np.ndarray | UserError]:
     from tqdm import tqdm
 
     with (
         ThreadPoolExecutor(cores()) as pool,
-        tqdm(total=len(pictures), desc="Predicting", unit=" images", disable=len(pictures) < _MANY)
-        as bar,
-    ):  # fmt: skip
+        tqdm(total=total, desc="Predicting", unit=" images", disable=total < _MANY) as bar,
+    ):
         try:
             for answers in pool.map(answer, parts):
                 yield from answers
                 bar.update(len(answers))
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _check(probabilities: np.ndarray, name: str) -> np.ndarray | UserError:
+    if np.isfinite(probabilities).all():
+        return probabilities
+    return UserError(f"{show(name)}: the model answers with a number that is none")

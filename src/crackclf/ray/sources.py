@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from crackclf.errors import UserError
+from crackclf.errors import UserError, show
 from crackclf.images.decode import FORMATS, check_size, read_content
 from crackclf.images.listing import find_images
 from crackclf.ray.cluster import pyarrow
@@ -85,9 +85,7 @@ def list_images(paths: Sequence[str | os.PathLike]) -> tuple[list[Any], dict[str
             sources.append(source)
         else:
             for file in find_images([path]):
-                # Tables hold UTF-8 only.
-                name = os.fsencode(file).decode("utf-8", "backslashreplace")
-                images[name] = Place(-1, os.fsencode(file.absolute()))
+                images[show(file)] = Place(-1, os.fsencode(file.absolute()))
     if not images:
         find_images([])
     return sources, images

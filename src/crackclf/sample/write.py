@@ -9,7 +9,7 @@ from PIL import Image
 
 from crackclf.cores import cores
 from crackclf.errors import UserError
-from crackclf.files import building
+from crackclf.files import building, user_path
 from crackclf.sample.make import make_patch, make_photo
 
 CLASS_NAMES = ("Negative", "Positive")
@@ -81,7 +81,7 @@ def _write_folder(
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    directory = Path(directory)
+    directory = user_path(directory)
     if count < 2:
         raise UserError(f"count must be 2 or more, one of each class. Received: count={count}.")
     if seed < 0:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from crackclf.errors import UserError
+from crackclf.errors import UserError, show
 
 KERAS_FILE, LITERT_FILE, TORCH_FILE, CARD_FILE = (
     *("model.keras", "model.tflite", "model.pt"),
     "card.json",
 )
+_LARGEST = 2**14  # Pixels to the side of a patch.
 
 
 @dataclass(frozen=True)
@@ -136,16 +136,16 @@ class Card:
     def _check(self) -> None:
         rules = {
             "class_names": len(set(self.class_names)) == len(self.class_names) >= 2
-            and all(isinstance(name, str) for name in self.class_names),
+            and all(isinstance(name, str) and show(name) == name for name in self.class_names),
             "positive_class": self.positive_class in self.class_names,
-            "image_size": type(self.image_size) is int and self.image_size > 0,
+            "image_size": type(self.image_size) is int and 0 < self.image_size <= _LARGEST,
             "backbone": isinstance(self.backbone, str),
             "threshold": _is_number(self.threshold) and 0 <= self.threshold <= 1,
-            "temperature": _is_number(self.temperature) and 0 < self.temperature < math.inf,
-            "patch_size": type(self.patch_size) is int and self.patch_size >= 0,
+            "temperature": _is_number(self.temperature) and 1e-3 <= self.temperature <= 1e3,
+            "patch_size": type(self.patch_size) is int and 0 <= self.patch_size <= _LARGEST,
             "sound_peaks": all(_is_number(peak) and 0 <= peak <= 1 for peak in self.sound_peaks),
             "metrics": isinstance(self.metrics, Mapping),
-            "cell_size": type(self.cell_size) is int and self.cell_size >= 0,
+            "cell_size": type(self.cell_size) is int and 0 <= self.cell_size <= _LARGEST,
             "mirrored": isinstance(self.mirrored, bool),
             "sha256": isinstance(self.sha256, Mapping)
             and all(isinstance(digest, str) for digest in self.sha256.values()),

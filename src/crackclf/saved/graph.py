@@ -10,6 +10,7 @@ from crackclf.cores import cores
 from crackclf.errors import UserError
 
 SHARE = 8  # Images that a core computes at a time. Small batches stay in its cache.
+_MOST = 2**28  # Numbers of any tensor.
 _READY = 5_000_000  # Numbers, for each core, in the inputs that interpreters are kept ready for.
 
 
@@ -85,6 +86,10 @@ class Graph:
         interpreter = self._interpreter()
         interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
         interpreter.allocate_tensors()
+        # Set aside and not used yet: a graph from a stranger may ask for anything.
+        most = max(math.prod(x["shape"].tolist()) for x in interpreter.get_tensor_details())
+        if most > _MOST:
+            raise ValueError(f"it asks for a tensor of {most:,} numbers")
         return interpreter
 
     def _interpreter(self) -> Any:

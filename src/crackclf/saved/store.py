@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crackclf.errors import UserError, notice
-from crackclf.files import building, check_new_folder, sha256, user_cache
+from crackclf.files import building, check_new_folder, user_cache, user_path
+from crackclf.files import sha256 as digest_file
 from crackclf.saved.card import CARD_FILE, KERAS_FILE, LITERT_FILE, TORCH_FILE, Card
 from crackclf.saved.graph import Graph
 
@@ -86,7 +87,7 @@ def _complete(draft: Path, name: str, card: Card) -> None:
         graph, cell_size = convert_model(_load_keras(draft / name, card))
         (draft / LITERT_FILE).write_bytes(graph.content)
         card = dataclasses.replace(card, cell_size=cell_size)
-    sums = {x: sha256(draft / x) for x in (name, LITERT_FILE) if (draft / x).exists()}
+    sums = {x: digest_file(draft / x) for x in (name, LITERT_FILE) if (draft / x).exists()}
     card = dataclasses.replace(card, sha256=sums)
     (draft / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
     open_model(draft)
@@ -94,16 +95,20 @@ def _complete(draft: Path, name: str, card: Card) -> None:
 
 def model_folder(model: str | os.PathLike = "shipped") -> Path:
     """The folder of a saved model; the word `shipped` means the one inside the package."""
-    return SHIPPED if model == "shipped" else Path(model)
+    return SHIPPED if model == "shipped" else user_path(model)
 
 
-def open_model(folder: str | os.PathLike = "shipped") -> tuple[Card, dict[str, Path]]:
+def open_model(
+    folder: str | os.PathLike = "shipped", sha256: str | None = None
+) -> tuple[Card, dict[str, Path]]:
     """Reads a saved model's card and checks its files against it; no framework is needed.
 
     Args:
         folder: a saved folder, or the word `shipped`. A folder of version 0.1.0 has no
             `model.tflite`: a copy in the present form is made in the user's cache, once, and
             opened in its place.
+        sha256: of the folder's `card.json`, from whoever made the model. The sums in the card show
+            damage; that the card, and so the model, is theirs, only this shows.
 
     Returns:
         The card; and the paths of the model's files by name, `model.keras` and `model.tflite`, or
@@ -111,7 +116,7 @@ def open_model(folder: str | os.PathLike = "shipped") -> tuple[Card, dict[str, P
 
     Raises:
         UserError: when the folder is not a saved model, or a file is missing or is not the one
-            that the card describes.
+            that the card, or `sha256`, describes.
     """
     folder = model_folder(folder)
     kinds = (KERAS_FILE, TORCH_FILE)
@@ -123,6 +128,11 @@ def open_model(folder: str | os.PathLike = "shipped") -> tuple[Card, dict[str, P
             f"{folder}: {found}. Expected a folder with {KERAS_FILE} and {LITERT_FILE}, or "
             f"{TORCH_FILE}, and {CARD_FILE}, as `crackclf train` writes it."
         )
+    if sha256 is not None and digest_file(folder / CARD_FILE) != sha256.lower():
+        raise UserError(
+            f"{folder / CARD_FILE}: is not the card of the model that was asked for. Expected "
+            f"sha256 {sha256}. Received: {digest_file(folder / CARD_FILE)}."
+        )
     card = Card.read(folder / CARD_FILE)
     paths = {name: folder / name for name in (*kinds, LITERT_FILE) if name in card.sha256}
     if not paths.keys() & set(kinds):
@@ -133,7 +143,7 @@ def open_model(folder: str | os.PathLike = "shipped") -> tuple[Card, dict[str, P
                 f"{path}: is missing, though card.json names it. Copy the folder again from its "
                 "source."
             )
-        if sha256(path) != card.sha256[name]:
+        if digest_file(path) != card.sha256[name]:
             raise UserError(
                 f"{path}: is damaged or was exchanged: its sha256 is not the one in card.json. "
                 "Copy the folder again from its source."

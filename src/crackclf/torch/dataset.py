@@ -1,7 +1,7 @@
 """A Dataset of crack images, and what training changes in them."""
 
 from crackclf.data.datasets import Datasets
-from crackclf.images.decode import read_image
+from crackclf.images.decode import read_photo
 from crackclf.images.resize import resize
 from crackclf.torch.pytorch import torch, v2
 
@@ -36,7 +36,7 @@ class CrackDataset(torch.utils.data.Dataset):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        pixels = resize(read_image(self.files[index]), self.image_size, self.image_size)
+        pixels = resize(read_photo(self.files[index])[0], self.image_size, self.image_size)
         image = torch.from_numpy(pixels).permute(2, 0, 1)
         return _augment(image) if self.augment else image, int(self.labels[index])
 

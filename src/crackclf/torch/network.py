@@ -10,6 +10,7 @@ from crackclf.files import sha256
 from crackclf.models.weights import find_weights, first_line, missing_weights
 from crackclf.torch.pytorch import torch, torchvision
 
+_MOST_CLASSES = 10_000
 _WEIGHTS = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
 
 
@@ -131,7 +132,10 @@ def load_resnet18(file: str | os.PathLike | IO[bytes]) -> ResNet18:
     """
     state = _read(file)
     top = state.get("fc.weight")
-    model = ResNet18(len(top) if isinstance(top, torch.Tensor) and top.ndim else 2)
+    classes = len(top) if isinstance(top, torch.Tensor) and top.ndim else 2
+    if classes > _MOST_CLASSES:  # A tensor can say so and hold a single number.
+        raise _unusable(file, ValueError(f"{classes:,} classes"))
+    model = ResNet18(classes)
     _fill(model, file, state)
     return model.eval()
 

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from tensorboard.plugins.hparams.api import KerasCallback
 
-from crackclf.files import replace_whole
+from crackclf.files import replace_whole, user_path
 from crackclf.training.logs import BEST_KERAS, check_log_dir
 from crackclf.training.resume import Backup
 
@@ -125,7 +125,7 @@ def build_callbacks(
     train(model, data, build_callbacks("logs/first", patience=5))
     ```
     """
-    log_dir = Path(log_dir)
+    log_dir = user_path(log_dir)
     check_log_dir(log_dir)
     log_dir.mkdir(parents=True, exist_ok=True)
     callbacks = [

@@ -15,7 +15,7 @@ import numpy as np
 from crackclf.errors import UserError, notice
 from crackclf.evaluation.comparison import Comparison, Entry, compare_entries
 from crackclf.extras import RESNET18, torch_room
-from crackclf.files import write_whole
+from crackclf.files import user_path, write_whole
 from crackclf.models.weights import MissingWeightsError
 from crackclf.prediction.classifier import Classifier, load_model
 from crackclf.saved.card import TORCH_FILE
@@ -72,7 +72,7 @@ def compare(
     if chosen["folds"]:
         raise UserError("a comparison is on one split. Leave out folds.")
     del chosen["backbone"]
-    out, directory = Path(out), str(Path(directory).resolve())
+    out, directory = user_path(out), str(user_path(directory).resolve())
     _check_settings(out, {"directory": directory} | chosen)
     entries, missing = [], {}
     for backbone in dict.fromkeys(names):

@@ -1,7 +1,5 @@
 """Cross-validation: every image is tested on once, and the model learns from all of them."""
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from crackclf.evaluation.intervals import group_intervals
 from crackclf.evaluation.metrics import compute_report
 from crackclf.evaluation.report import Report
 from crackclf.features.extract import Mapper
+from crackclf.files import format_table
 from crackclf.prediction.classifier import Classifier
 from crackclf.saved.card import softmax, to_logits
 from crackclf.training.logs import Run
@@ -154,13 +153,15 @@ def _save(
     )
     report = FoldReport(**vars(pooled), folds=tuple(reports), intervals=intervals)
     found = calibrate(*pool("validation"), whole.class_names, positive, aim)
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["file", "class", "fold", *whole.class_names])
-    for image, fold, probabilities in zip(images, fold_of, after, strict=True):
-        name = whole.class_names[image.label]
-        writer.writerow([image.path, name, fold + 1, *(f"{p:.6f}" for p in probabilities)])
+    columns = ("file", "class", "fold", *whole.class_names)
+    rows = (
+        dict(
+            zip(columns, [image.path, whole.class_names[image.label], fold + 1, *told], strict=True)
+        )
+        for image, fold, told in zip(images, fold_of, after.round(6).tolist(), strict=True)
+    )
+    table = format_table(columns, rows)
     card = make_card(model, whole, positive, found, {"out_of_fold": report.to_dict()})
     figures = draw_report(report, labels, before, after)
-    files = {"out_of_fold.csv": table.getvalue()}
+    files = {"out_of_fold.csv": table}
     return save_folder(model, out, whole, card, figures, files, logs, chosen), report

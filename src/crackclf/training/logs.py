@@ -15,6 +15,7 @@ from crackclf.files import write_whole
 from crackclf.training.settings import differences
 
 BACKUPS = ("backup.npz", "backup.pt")
+FINISHED = "finished.npz"
 BEST_KERAS, BEST_TORCH = "best.keras", "best.pt"
 FINE_TUNED = "fine-tuned"  # The folder of the second stage in that of the first.
 _FULL = "No space left on device"

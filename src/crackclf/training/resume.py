@@ -12,7 +12,7 @@ import numpy as np
 
 from crackclf.errors import UserError
 from crackclf.files import write_whole
-from crackclf.training.logs import BACKUPS, cut_logs, log_sizes
+from crackclf.training.logs import BACKUPS, FINISHED, cut_logs, log_sizes
 
 # What early stopping, checkpoint and curves have counted so far.
 _COUNTED = ("best", "best_epoch", "wait", "stopped_epoch", "train_batches", "validation_batches")
@@ -49,7 +49,7 @@ class Backup(keras.callbacks.Callback):
         self._goes_on = True
         if not self.file.exists():
             return 0
-        state, _ = self._read()
+        state, _ = _read(self.file)
         return epochs if state["stopped"] else state["epochs"]
 
     def set_model(self, model: Any) -> None:
@@ -61,7 +61,7 @@ class Backup(keras.callbacks.Callback):
                     f"{self.file.parent}: holds an interrupted training. Call `train`, which goes "
                     "on with it, or choose another log_dir."
                 )
-            cut_logs(self.file.parent, self._read()[0]["logs"])
+            cut_logs(self.file.parent, _read(self.file)[0]["logs"])
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Goes on from the backup, if there is one."""
@@ -80,14 +80,16 @@ class Backup(keras.callbacks.Callback):
         self._write(epoch + 1)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Forgets it: the training is complete."""
+        """Keeps the end, for one killed before its model is saved, in place of the backup."""
+        epochs = max(map(len, self._history.values()), default=0)
+        self._write(epochs, self.file.with_name(FINISHED))
         history = self.model.history
         history.history = self._history
-        history.epoch = list(range(max(map(len, self._history.values()), default=0)))
+        history.epoch = list(range(epochs))
         self._goes_on = False
         self.file.unlink()
 
-    def _write(self, epochs: int) -> None:
+    def _write(self, epochs: int, file: Path | None = None) -> None:
         state = {
             "epochs": epochs,
             "stopped": self.model.stop_training,
@@ -100,39 +102,67 @@ class Backup(keras.callbacks.Callback):
         }
         best = [x for callback in self._callbacks for x in _best_weights(callback)]
         content = io.BytesIO()
-        np.savez(content, np.array(json.dumps(state)), *map(np.asarray, self._variables()), *best)
-        write_whole(self.file, content.getvalue())
-
-    def _read(self) -> tuple[dict[str, Any], list[np.ndarray]]:
-        try:
-            with np.load(self.file, allow_pickle=False) as content:
-                state, *arrays = (content[f"arr_{i}"] for i in range(len(content)))
-                return json.loads(str(state)), arrays
-        except Exception as error:  # Zip, NumPy and JSON each have errors of their own.
-            raise UserError(
-                f"{self.file}: is damaged ({error}). Remove it and the folder's other files to "
-                "train anew."
-            ) from None
+        variables = map(np.asarray, _variables(self.model))
+        np.savez(content, np.array(json.dumps(state)), *variables, *best)
+        write_whole(file or self.file, content.getvalue())
 
     def _restore(self) -> None:
-        state, arrays = self._read()
-        variables = self._variables()
-        kept, best = arrays[: len(variables)], arrays[len(variables) :]
-        if [x.shape for x in kept] != [tuple(x.shape) for x in variables]:
-            raise UserError(
-                f"{self.file}: belongs to the interrupted training of another model. Train this "
-                "one with another log_dir."
-            )
-        for variable, value in zip(variables, kept, strict=True):
-            variable.assign(value)
+        state, best = _restore(self.model, self.file)
         for callback, counted in zip(self._callbacks, state["counted"], strict=True):
             vars(callback).update(counted)
             if best and isinstance(callback, keras.callbacks.EarlyStopping):
                 callback.best_weights = best
         self._history = state["history"]
 
-    def _variables(self) -> list[Any]:
-        return [*self.model.variables, *self.model.optimizer.variables]
+
+def restore_finished(model: Any, log_dir: Path) -> None:
+    """Gives a model the weights and the optimizer of a training that ended and was not saved.
+
+    Args:
+        model: built and compiled as for that training; changed in place.
+        log_dir: the run's folder.
+
+    Raises:
+        UserError: when the end of that training is gone, or is another model's.
+    """
+    if not (log_dir / FINISHED).exists():
+        raise UserError(
+            f"{log_dir}: {FINISHED}, the end of its training, is gone. Remove this folder to train "
+            "anew."
+        )
+    _restore(model, log_dir / FINISHED)
+
+
+def _restore(model: Any, file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Puts back all variables; gives the rest of the state, and the best weights."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    state, arrays = _read(file)
+    variables = _variables(model)
+    kept, best = arrays[: len(variables)], arrays[len(variables) :]
+    if [x.shape for x in kept] != [tuple(x.shape) for x in variables]:
+        raise UserError(
+            f"{file}: belongs to the interrupted training of another model. Train this one with "
+            "another log_dir."
+        )
+    for variable, value in zip(variables, kept, strict=True):
+        variable.assign(value)
+    return state, best
+
+
+def _read(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            state, *arrays = (content[f"arr_{i}"] for i in range(len(content)))
+            return json.loads(str(state)), arrays
+    except Exception as error:  # Zip, NumPy and JSON each have errors of their own.
+        raise UserError(
+            f"{file}: is damaged ({error}). Remove it and the folder's other files to train anew."
+        ) from None
+
+
+def _variables(model: Any) -> list[Any]:
+    return [*model.variables, *model.optimizer.variables]
 
 
 def _best_weights(callback: keras.callbacks.Callback) -> list[np.ndarray]:

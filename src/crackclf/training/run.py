@@ -10,7 +10,7 @@ from crackclf.data.loading import load_datasets
 from crackclf.errors import UserError, notice
 from crackclf.evaluation.report import Report
 from crackclf.features.extract import Mapper, compute_here
-from crackclf.files import check_new_folder
+from crackclf.files import check_new_folder, user_path
 from crackclf.prediction.classifier import Classifier
 from crackclf.training.folds import cross_validate
 from crackclf.training.logs import Run
@@ -58,7 +58,8 @@ def train_folder(
             "on a cluster, features are computed and cached; the head is then trained here. Leave "
             "out --engine ray for a training without such a cache."
         )
-    run, out = _place(directory, out, Path(log_dir), chosen)
+    directory = user_path(directory)
+    run, out = _place(directory, out, user_path(log_dir), chosen)
     if run.check():
         notice(f"going on with the interrupted run in {run.folder}")
     if chosen.folds:

@@ -15,7 +15,7 @@ from crackclf.evaluation.report import Report
 from crackclf.prediction.classifier import Classifier, load_model
 from crackclf.saved.card import Card
 from crackclf.saved.store import save_model
-from crackclf.training.logs import join_histories
+from crackclf.training.logs import FINISHED, join_histories
 from crackclf.training.settings import TrainSettings
 
 
@@ -112,4 +112,7 @@ def save_folder(
     if log_dir is not None:
         files["history.csv"] = join_histories(Path(log_dir))
         figures["curves"] = plots.plot_history(parse_history(files["history.csv"]))
-    return load_model(save_model(model, out, card, files=files, figures=figures))
+    save_model(model, out, card, files=files, figures=figures)
+    for left in Path(log_dir).rglob(FINISHED) if log_dir is not None else ():
+        left.unlink()  # Kept for a kill before the model was saved.
+    return load_model(out)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from crackclf.data.datasets import Datasets
@@ -18,10 +17,12 @@ from crackclf.features.cache import cache_features
 from crackclf.features.extract import Mapper, compute_here
 from crackclf.models.augmentation import build_augmentation
 from crackclf.models.classifier import build_model
+from crackclf.models.parts import split_model
 from crackclf.models.unfreezing import find_blocks, unfreeze
 from crackclf.training.callbacks import build_callbacks
 from crackclf.training.fit import count_views, predict_features, train, weigh_classes
-from crackclf.training.logs import BEST_KERAS, BEST_TORCH, FINE_TUNED, is_finished
+from crackclf.training.logs import BEST_TORCH, FINE_TUNED, is_finished
+from crackclf.training.resume import restore_finished
 from crackclf.training.settings import TrainSettings
 
 _FINE = 100  # By how much smaller the learning rate of fine-tuning is.
@@ -78,7 +79,9 @@ def fit(
         if stage > 0:
             unfreeze(model, chosen.fine_tune, chosen.learning_rate / _FINE)
         if is_finished(folder):
-            model.set_weights(_best(folder, BEST_KERAS, keras.saving.load_model).get_weights())
+            # What was trained: of a model on cached features, the part behind them.
+            trained = split_model(model).head if chosen.caches else model
+            restore_finished(trained, folder)
             continue
         views = count_views(data, chosen.views if chosen.augmentation else 0)
         if mapper is not compute_here:
@@ -133,7 +136,12 @@ def measure(
 
 def _fit_torch(model: Any, data: Datasets, logs: Path, chosen: TrainSettings) -> None:
     if is_finished(logs):
-        model.load_state_dict(_best(logs, BEST_TORCH, type(model).load).state_dict())
+        if not (logs / BEST_TORCH).exists():
+            raise UserError(
+                f"{logs}: its best checkpoint, {BEST_TORCH}, is gone. Remove this folder to train "
+                "anew."
+            )
+        model.load_state_dict(type(model).load(logs / BEST_TORCH).state_dict())
         return
     shuffling = need("torch", "torch").Generator().manual_seed(chosen.seed)
     training = _loader(data, "train", chosen.augmentation, shuffle=True, generator=shuffling)
@@ -154,11 +162,3 @@ def _fit_torch(model: Any, data: Datasets, logs: Path, chosen: TrainSettings) ->
 def _loader(data: Datasets, subset: str, augment: bool = False, **settings: Any) -> Any:
     images = torch_room().CrackDataset(data, subset, augment)
     return need("torch", "torch").utils.data.DataLoader(images, data.batch_size, **settings)
-
-
-def _best(folder: Path, name: str, load: Any) -> Any:
-    if not (folder / name).exists():
-        raise UserError(
-            f"{folder}: its best checkpoint, {name}, is gone. Remove this folder to train anew."
-        )
-    return load(folder / name)
