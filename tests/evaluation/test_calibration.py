@@ -94,6 +94,29 @@ def test_a_threshold_for_recall_reaches_it_with_few_false_alarms(share):
     assert share <= recall < share + 0.01
 
 
+def test_by_photo_a_recall_holds_for_other_photos_too():
+    rng = np.random.default_rng(0)
+
+    def draw_photos(number):
+        photo = np.repeat(np.arange(number), 40)
+        labels = rng.integers(0, 2, len(photo))
+        dark = rng.normal(0, 0.12, number)[photo]  # A photo makes all of its patches harder.
+        p = np.clip(rng.normal(0.35 + 0.3 * labels + dark, 0.1), 0.01, 0.99)
+        return labels, scored(*p), photo
+
+    met = []
+    for groups_known in (False, True):
+        found = []
+        for _ in range(10):
+            labels, said, photo = draw_photos(25)
+            groups = photo if groups_known else None
+            chosen = calibrate(labels, said, NAMES, None, "recall=0.95", groups)
+            others = draw_photos(200)
+            found.append(recall_and_precision(*others[:2], chosen)[0] >= 0.95)
+        met.append(sum(found))
+    assert met[0] < 8 <= met[1]
+
+
 def test_a_threshold_for_precision_reaches_it_and_finds_many():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 500)

@@ -152,7 +152,9 @@ def _save(
         thresholds,
     )
     report = FoldReport(**vars(pooled), folds=tuple(reports), intervals=intervals)
-    found = calibrate(*pool("validation"), whole.class_names, positive, aim)
+    watched = [image for data in parts for image in data.images["validation"]]
+    keys = find_groups(watched, chosen.group_by) if chosen.group_by is not None else None
+    found = calibrate(*pool("validation"), whole.class_names, positive, aim, keys)
     columns = ("file", "class", "fold", *whole.class_names)
     rows = (
         dict(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from crackclf.data.datasets import Datasets
+from crackclf.data.loading import find_groups
 from crackclf.data.splits import SUBSETS
 from crackclf.errors import UserError
 from crackclf.evaluation.calibration import calibrate
@@ -121,7 +122,9 @@ def measure(
     """
     said = {subset: predict(model, data, subset, chosen) for subset in SUBSETS[1:]}
     names, truth, aim = data.class_names, data.labels, chosen.threshold_for
-    found = calibrate(truth["validation"], said["validation"], names, positive, aim)
+    by_photo = chosen.group_by is not None
+    groups = find_groups(data.images["validation"], chosen.group_by) if by_photo else None
+    found = calibrate(truth["validation"], said["validation"], names, positive, aim, groups)
     report = compute_report(
         truth["test"],
         said["test"],
