@@ -20,9 +20,15 @@ def show(name: str | os.PathLike) -> str:
     backslash escapes.
     """
     return "".join(
-        x if x.isprintable() or unicodedata.category(x) == "Zs" else ascii(x)[1:-1]
+        x if x.isprintable() or unicodedata.category(x) == "Zs" else _escape(x)
         for x in os.fspath(name)
     )
+
+
+def _escape(letter: str) -> str:
+    # A byte that is not UTF-8 is kept by Python as a letter from U+DC80 on.
+    is_byte = "\udc80" <= letter <= "\udcff"
+    return f"\\x{ord(letter) & 0xFF:02x}" if is_byte else ascii(letter)[1:-1]
 
 
 def notice(message: str) -> None:

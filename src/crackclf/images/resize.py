@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+_SMALL = 2**22  # Pixels that become an array at once, which is faster than strip by strip.
 _STRIP = 32  # Rows made at a time, which stay in a core's cache.
 
 
@@ -38,6 +39,8 @@ def resize(
     above, below, down = _neighbours(full_height, height, rows)
     left, right, across = _neighbours(full_width, width, slice(None))
     channels = pixels.shape[2] if is_array else 3
+    if not is_array and rows == slice(None) and full_width * full_height <= _SMALL:
+        pixels, is_array = np.asarray(pixels), True
     # For each channel apart: NumPy is slow where an axis as short as theirs is stretched.
     across = np.repeat(across[:, None], channels, axis=1)
     result = np.empty((len(above), len(left), channels), np.float32)
