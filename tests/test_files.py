@@ -13,6 +13,7 @@ from crackclf.files import (
     check_new_folder,
     check_result_path,
     format_table,
+    remove_drafts,
     replace_whole,
     user_cache,
     user_path,
@@ -206,3 +207,14 @@ def test_derived_files_go_to_the_users_cache_where_the_disk_refuses_whatever_its
 
     monkeypatch.setattr(Path, "mkdir", read_only)
     assert cache_folder(tmp_path / "data").parent == user_cache()
+
+
+def test_old_drafts_of_files_are_removed_and_young_ones_are_not(tmp_path):
+    killed = [writing(tmp_path / name) for name in ("old", "young")]
+    killed[0].__enter__()  # Never left.
+    [draft] = tmp_path.iterdir()
+    os.utime(draft, (time.time() - 7200,) * 2)
+    killed[1].__enter__()
+    remove_drafts(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert not draft.exists()

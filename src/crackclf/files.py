@@ -47,6 +47,14 @@ def writing(path: str | os.PathLike) -> Iterator[BinaryIO]:
         draft.unlink(missing_ok=True)
 
 
+def remove_drafts(folder: Path) -> None:
+    """Removes what a kill has left of files half written; younger ones may be another process's."""
+    for draft in folder.glob(".crackclf-*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _STALE:
+                draft.unlink()
+
+
 def write_whole(path: str | os.PathLike, content: str | bytes) -> Path:
     """Writes a file's whole content by `writing`, text as UTF-8."""
     with writing(path) as file:

@@ -15,7 +15,7 @@ from PIL import Image
 from crackclf import __version__
 from crackclf.errors import UserError, show
 from crackclf.evaluation.calibration import choose_region_threshold
-from crackclf.files import user_path, write_whole
+from crackclf.files import remove_drafts, user_path, write_whole
 from crackclf.images.decode import decoding, naming, read_content
 from crackclf.images.listing import find_images
 from crackclf.inspection.overlay import heat_layer, shrink
@@ -131,6 +131,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
         )
     for name in (_PARTS, _OVERLAYS):
         (out / name).mkdir(parents=True, exist_ok=True)
+        remove_drafts(out / name)
     write_whole(out / _SETTINGS, json.dumps(settings, indent=2) + "\n")
 
 

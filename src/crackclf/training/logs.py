@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from crackclf.errors import UserError
-from crackclf.files import write_whole
+from crackclf.files import remove_drafts, write_whole
 from crackclf.training.settings import differences
 
 BACKUPS = ("backup.npz", "backup.pt")
@@ -138,6 +138,7 @@ class Run:
                 f"{self.folder}: another crackclf is running this training. Wait for it, or choose "
                 "another --out."
             ) from None
+        remove_drafts(self.folder)
         try:
             known = self._read()
             for name, fact in facts.items():
