@@ -11,7 +11,7 @@ from PIL import Image
 
 from conftest import save_noise
 from crackclf.errors import UserError
-from crackclf.images import decode
+from crackclf.images import memory
 from crackclf.images.check import check_image
 from crackclf.images.decode import read_image, to_rgb
 
@@ -160,15 +160,15 @@ def test_an_odd_value_in_its_exif_does_not_keep_a_photo_from_being_turned(tmp_pa
 
 def test_memory_is_counted_before_decoding_and_shared_by_threads(tmp_path: Path, monkeypatch):
     path = save_noise(tmp_path / "a.png", 0, (100, 100))
-    monkeypatch.setattr("crackclf.images.decode._MEMORY", 39_999)
+    monkeypatch.setattr("crackclf.images.memory._MEMORY", 39_999)
     with pytest.raises(UserError, match=r"a\.png: would take .* to decode"):
         read_image(path)
     assert "to decode" in check_image(path).problem
 
 
 def test_threads_wait_for_memory_and_get_it_back(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("crackclf.images.decode._MEMORY", 50_000)
-    monkeypatch.setattr("crackclf.images.decode._BUDGET", type(decode._BUDGET)())
+    monkeypatch.setattr("crackclf.images.memory._MEMORY", 50_000)
+    monkeypatch.setattr("crackclf.images.decode.BUDGET", type(memory.BUDGET)())
     paths = [save_noise(tmp_path / f"{i}.png", i, (100, 100)) for i in range(6)]
     with ThreadPoolExecutor(4) as pool:
         assert [x.shape for x in pool.map(read_image, paths)] == 6 * [(100, 100, 3)]

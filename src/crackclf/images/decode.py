@@ -3,7 +3,6 @@
 import io
 import os
 import stat
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from PIL import Image
 from crackclf.errors import UserError, notice, show
 from crackclf.extras import need
 from crackclf.images.exif import PhotoInfo, photo_info, turn_of
+from crackclf.images.memory import BUDGET, estimate
 from crackclf.images.metadata import check_metadata
 
 # Between this many pixels and twice as many, where it refuses, Pillow would warn of each image.
@@ -36,9 +36,6 @@ FORMATS = {
 _READERS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _MAX_BYTES = 2**30
-_MEMORY = 1_400_000_000  # Bytes that decoding may take, of all threads together.
-_PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # As Pillow keeps them; others 4.
-_DECODER_BYTES = {"WEBP": 12, "TIFF": 4, "HEIF": 8}  # By the side of that, while they decode.
 _STRIP = 2**22  # Pixels converted at a time.
 _SCANS = 20  # Of a progressive JPEG of the most pixels; fewer pixels may have more.
 _DEEP = 64  # Of 255: a picture of 16 bits no brighter than this is one of 8 to 14 bits.
@@ -116,7 +113,7 @@ def decoding(
 @contextmanager
 def opening(content: bytes) -> Iterator[Image.Image]:
     """Opens an image by its header, and counts the memory it will take until the block ends."""
-    with open_image(content) as image, _BUDGET.holding(_estimate(image)):
+    with open_image(content) as image, BUDGET.holding(estimate(image)):
         yield image
 
 
@@ -172,50 +169,6 @@ def open_image(content: bytes) -> Image.Image:
     if scans > _SCANS and scans * image.width * image.height > _SCANS * _most_pixels():
         raise UserError(f"is a JPEG of {scans:,} scans; save it anew")
     return image
-
-
-def _estimate(image: Image.Image) -> int:
-    """Bytes that an opened image will take at most until it is RGB and upright."""
-    pixel = _PIXEL_BYTES.get(image.mode, 4)
-    # To look for its EXIF, Pillow would decode a PNG that has none before its pixels.
-    may_turn = image.format != "PNG" or "exif" in image.info
-    turned = pixel if may_turn and turn_of(image) is not None else 0
-    converted = 0 if image.mode == "RGB" and not image.has_transparency_data else 4
-    decoder = _DECODER_BYTES.get(image.format or "", 0)
-    if image.info.get("progressive"):  # Its coefficients, of 2 bytes each.
-        decoder = 2 * len(image.getbands())
-    need = image.width * image.height * (pixel + max(turned + converted, decoder))
-    if need > _MEMORY:
-        raise UserError(
-            f"would take {need / 1e6:,.0f} MB to decode (limit {_MEMORY / 1e6:,.0f} MB); make it "
-            "smaller"
-        )
-    return need
-
-
-class _Budget:
-    """Memory that threads take together; one waits until there is enough of it."""
-
-    def __init__(self) -> None:
-        self._free, self._changed = _MEMORY, threading.Condition()
-
-    @contextmanager
-    def holding(self, need: int) -> Iterator[None]:
-        """Takes memory until the block ends."""
-        with self._changed:
-            self._changed.wait_for(lambda: need <= self._free)
-            self._free -= need
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += need
-                self._changed.notify_all()
-
-
-_BUDGET = _Budget()
-if hasattr(os, "register_at_fork"):  # The threads that hold it are not there in a fork.
-    os.register_at_fork(after_in_child=_BUDGET.__init__)
 
 
 def _most_pixels() -> int:

@@ -34,13 +34,14 @@ def resize(
     small = resize(read_image("wall.jpg"), 160, 160)
     ```
     """
+    is_image = isinstance(pixels, Image.Image)
+    if is_image and rows == slice(None) and pixels.width * pixels.height <= _SMALL:
+        pixels = np.asarray(pixels)
     is_array = isinstance(pixels, np.ndarray)
     full_height, full_width = pixels.shape[:2] if is_array else pixels.size[::-1]
     above, below, down = _neighbours(full_height, height, rows)
     left, right, across = _neighbours(full_width, width, slice(None))
     channels = pixels.shape[2] if is_array else 3
-    if not is_array and rows == slice(None) and full_width * full_height <= _SMALL:
-        pixels, is_array = np.asarray(pixels), True
     # For each channel apart: NumPy is slow where an axis as short as theirs is stretched.
     across = np.repeat(across[:, None], channels, axis=1)
     result = np.empty((len(above), len(left), channels), np.float32)
