@@ -146,7 +146,7 @@ def _choose_threshold(
         held = recall if name == "recall" else precision
         if groups is not None:
             held = _lower_ends(name, cracked[order], np.asarray(groups)[order])[last]
-        reached = held >= share - 1e-6
+        reached = held >= share - 1e-9
         if not reached.any():  # Recall is, when everything is called cracked.
             most = held.max()
             raise UserError(
@@ -179,7 +179,7 @@ def _lower_ends(name: str, cracked: np.ndarray, groups: np.ndarray) -> np.ndarra
         times = np.bincount(drawn, minlength=group_of.max() + 1)[group_of]
         hits = (times * cracked).cumsum()
         ends.append(hits / np.maximum(hits[-1] if name == "recall" else times.cumsum(), 1))
-    return np.quantile(np.array(ends, np.float32), 0.025, axis=0)
+    return np.quantile(ends, 0.025, axis=0)
 
 
 def choose_region_threshold(sound_peaks: Sequence[float], false_alarms: float) -> float:

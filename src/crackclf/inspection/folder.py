@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -16,6 +15,7 @@ from crackclf import __version__
 from crackclf.errors import UserError, show
 from crackclf.evaluation.calibration import choose_region_threshold
 from crackclf.files import remove_drafts, user_path, write_whole
+from crackclf.images.check import digest_of
 from crackclf.images.decode import decoding, naming, read_content
 from crackclf.images.listing import find_images
 from crackclf.inspection.overlay import heat_layer, shrink
@@ -141,7 +141,7 @@ def _inspect_once(
     """Inspects a photo unless an earlier call has; the part and what is in it."""
     with naming(path):
         content = read_content(path)
-    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    digest = digest_of(content)
     part = out / _PARTS / f"{digest}.json"
     done = _read_part(part, out)
     if done is not None:

@@ -156,11 +156,14 @@ def _save(
     keys = find_groups(watched, chosen.group_by) if chosen.group_by is not None else None
     found = calibrate(*pool("validation"), whole.class_names, positive, aim, keys)
     columns = ("file", "class", "fold", *whole.class_names)
+    calibrated = after.astype(float).round(6).tolist()
     rows = (
         dict(
             zip(columns, [image.path, whole.class_names[image.label], fold + 1, *told], strict=True)
         )
-        for image, fold, told in zip(images, fold_of, after.round(6).tolist(), strict=True)
+        for image, fold, told in zip(
+            images, fold_of, after.astype(float).round(6).tolist(), strict=True
+        )
     )
     table = format_table(columns, rows)
     card = make_card(model, whole, positive, found, {"out_of_fold": report.to_dict()})
