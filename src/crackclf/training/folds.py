@@ -161,9 +161,7 @@ def _save(
         dict(
             zip(columns, [image.path, whole.class_names[image.label], fold + 1, *told], strict=True)
         )
-        for image, fold, told in zip(
-            images, fold_of, after.astype(float).round(6).tolist(), strict=True
-        )
+        for image, fold, told in zip(images, fold_of, calibrated, strict=True)
     )
     table = format_table(columns, rows)
     card = make_card(model, whole, positive, found, {"out_of_fold": report.to_dict()})
