@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 from typing import Annotated
 
@@ -32,8 +33,8 @@ COMMANDS = {
     "folds": ["train", "data", "--out", "out", "--folds", "3", "--fine-tune", "1"],
 }
 # What two undisturbed runs differ in.
-MEASURED = {"seconds", "images_per_second", "peak_mb", "misclassified", "file", "wrong"}
-TIMED = (".png", ".xlsx", ".keras", ".tflite")
+MEASURED = {"seconds", "images_per_second", "peak_mb", "model.keras", "sha256"}
+TIMED = (".png", ".xlsx", ".tflite")
 
 
 def plain(value: object) -> object:
@@ -50,10 +51,13 @@ def left(place: Path) -> dict[str, object]:
         name = path.relative_to(place).as_posix()
         if not path.is_file() or name.startswith(("data/", "site/", "logs/")):
             continue
-        if path.name.startswith(".crackclf-"):
+        if (".tmp" in name and name.startswith(".")) or path.name.startswith(".crackclf-"):
             continue  # A draft, which a command removes once it is an hour old.
         if path.suffix == ".json":
             found[name] = plain(json.loads(path.read_text()))
+        elif path.suffix == ".keras":
+            with zipfile.ZipFile(path) as parts:  # The others hold times and object numbers.
+                found[name] = parts.getinfo("model.weights.h5").CRC
         elif path.suffix in TIMED:
             found[name] = path.stat().st_size // 1000 if path.suffix != ".png" else ""
         else:
@@ -92,15 +96,17 @@ def main(
             (source / "site" / f"{number:03}.jpg").write_bytes(content + bytes([number % 250]))
         for name in commands:
             arguments = COMMANDS[name] + (SMALL if name in ("compare", "folds") else [])
-            whole = Path(shutil.copytree(source, Path(work) / f"{name}-whole"))
+            place = Path(work) / name  # Always the same, as tables hold whole paths.
+            shutil.copytree(source, place)
             begun = time.perf_counter()
-            start(whole, arguments).communicate()
+            start(place, arguments).communicate()
             took = time.perf_counter() - begun
-            expected = left(whole)
+            expected = left(place)
             assert expected, f"{name} leaves nothing"
             killed = ends = differing = 0
             while killed < kills:
-                place = Path(shutil.copytree(source, Path(work) / f"{name}-{ends}"))
+                shutil.rmtree(place)
+                shutil.copytree(source, place)
                 while True:
                     process = start(place, arguments)
                     try:
@@ -119,7 +125,6 @@ def main(
                     odd = {x for x in found.keys() | expected.keys()}
                     odd = [x for x in odd if found.get(x) != expected.get(x)]
                     print(f"{name}: {sorted(odd)[:5]}", file=sys.stderr)
-                shutil.rmtree(place)
             print(f"| {name} | {took:.1f} | {killed} | {ends} | {differing} |", flush=True)
 
 

@@ -31,9 +31,9 @@ def announce(length, resume=False):
     return lambda handler, body, start: serve(handler, body, start * resume, length=length)
 
 
-def answer(status, **headers):
+def answer(status, reason=None, **headers):
     def behave(handler, body, start):
-        handler.send_response(status)
+        handler.send_response(status, reason)
         for name, value in headers.items():
             handler.send_header(name.replace("_", "-"), value)
         handler.end_headers()

@@ -47,9 +47,14 @@ def writing(path: str | os.PathLike) -> Iterator[BinaryIO]:
         draft.unlink(missing_ok=True)
 
 
+def is_draft(path: Path) -> bool:
+    """Whether this is a file half written by `writing`."""
+    return path.name.startswith(".crackclf-") and path.suffix == ".tmp"
+
+
 def remove_drafts(folder: Path) -> None:
     """Removes what a kill has left of files half written; younger ones may be another process's."""
-    for draft in folder.glob(".crackclf-*.tmp"):
+    for draft in filter(is_draft, folder.iterdir()):
         with contextlib.suppress(OSError):
             if time.time() - draft.stat().st_mtime > _STALE:
                 draft.unlink()

@@ -354,6 +354,22 @@ def test_a_full_folder_takes_no_more(web, folder, monkeypatch):
     assert web.post("/gradio_api/upload", files=files).status_code == 200
 
 
+def test_a_full_disk_is_said_and_the_page_goes_on(web, monkeypatch):
+    files = {"files": ("photo.png", encode(draw_blot()))}
+    with monkeypatch.context() as patch:
+        patch.setattr("crackclf.app.server._LEAST_FREE", 2**70)
+        assert web.post("/gradio_api/upload", files=files).status_code == 503
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crackclf.app.page._ask", full)
+        said = ask(web, send(web, "a.png", encode(draw_blot())))["data"][0]
+        assert "a.png: No space left on device" in said
+    assert "Negative" in ask(web, send(web, "b.png", encode(draw_blot())))["data"][0]
+
+
 def test_a_function_that_is_none_is_refused_without_a_traceback(web, capfd):
     for index in (99, -1, "x", None):
         body = {"data": [], "fn_index": index, "session_hash": "x"}

@@ -131,6 +131,21 @@ def test_copies_are_reported_where_too_few_images_are_left_to_judge(make_folder,
     assert "fewer folds" not in said
 
 
+def test_a_full_disk_is_named_and_leaves_the_earlier_page(
+    make_folder, monkeypatch, small_disk, capsys
+):
+    found = audit.Audit("images", audit_files(make_folder({"a": 2, "crack": 2})), ())
+    monkeypatch.setattr(audit, "audit", lambda _: found)
+    asked = ("audit", "images", "--html", small_disk / "a.html")
+    assert run(monkeypatch, *asked) == 0
+    before = (small_disk / "a.html").read_bytes()
+    (small_disk / "hog").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    assert run(monkeypatch, *asked) == 2
+    assert f"{small_disk}/a.html: No space left on device" in capsys.readouterr().err
+    assert (small_disk / "a.html").read_bytes() == before
+    assert {x.name for x in small_disk.iterdir()} == {"a.html", "hog"}
+
+
 @pytest.mark.browser
 def test_a_name_with_script_or_without_letters_does_nothing_in_a_browser(
     browser, make_folder, tmp_path

@@ -125,6 +125,7 @@ def test_a_silent_server_times_out(server, tmp_path, monkeypatch):
         (answer(403), "answered 403 Forbidden"),
         (answer(404), "answered 404 Not Found"),
         (answer(302, Location="file:///etc/passwd"), "answered 302"),
+        (answer(302, Location="http://127.0.0.1:1/"), "cannot be reached"),
     ],
 )
 def test_a_refusal_ends_at_once_and_keeps_the_part_file(behaviour, words, server, tmp_path):
@@ -167,3 +168,26 @@ def test_a_full_disk_is_named(server, tmp_path):
     (tmp_path / "part").symlink_to("/dev/full")
     with pytest.raises(UserError, match=rf"^{tmp_path}/part: No space left on device after"):
         fetch.fetch(server.file, tmp_path / "part")
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        answer(302, Location="/metu.rar"),
+        answer(403, "\x1b[2J Saved in model"),
+        answer(206, Content_Range="bytes " + "9" * 5000 + "-9/9"),
+        answer(200, **{f"X_{number}": "x" for number in range(200)}),
+        answer(200, X="x" * 100_000),
+        answer(200, Content_Length="-1"),
+        answer(200, Content_Length="9" * 5000),
+    ],
+    ids=["loop", "forged", "long range", "many headers", "long header", "negative", "long number"],
+)
+def test_a_server_that_means_ill_is_left(behaviour, server, tmp_path):
+    server.does(behaviour)
+    (tmp_path / "part").write_bytes(server.body[:50_000])
+    with pytest.raises(UserError, match=rf"^{server.url}: .*bytes are kept in ") as refused:
+        fetch.fetch(server.file, tmp_path / "part")
+    assert str(refused.value).isprintable()
+    assert "Saved" not in str(refused.value)
+    assert len(server.requests) <= 30

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,14 @@ def test_every_photo_is_told_and_a_broken_one_does_not_stop_the_others(site, ins
     known = {name for name, value in broken.items() if value is not None}
     assert known == {"file", "error"}
     assert "c.jpg: is empty" in broken["error"]
+
+
+def test_two_at_once_into_one_folder_leave_what_one_leaves(site, inspector, tmp_path):
+    alone = inspect_photos([site], inspector, tmp_path / "alone")
+    with ThreadPoolExecutor(2) as pool:
+        work = [pool.submit(inspect_photos, [site], inspector, tmp_path / "out") for _ in range(2)]
+    assert [run.result() for run in work] == [alone, alone]
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
 
 
 def test_a_folder_is_written_that_can_be_handed_on(site, inspector, tmp_path):

@@ -123,6 +123,8 @@ class Page(gr.Blocks):
                     found = _ask(path, mm_per_pixel or None, self._classifier, out)
             except UserError as error:
                 found = _Answer(_problem(str(error).replace(upload, path.name)))
+            except OSError as error:  # Of what is found, which has no room on the disk.
+                found = _Answer(_problem(f"{path.name}: {error.strerror}; try again later."))
             finally:
                 self._forget(upload)
         files = (gr.update(value=file, visible=file is not None) for file in found[1:])

@@ -25,6 +25,7 @@ _PREFIX, _LOCK = "crackclf-app-", ".lock"
 _PATIENCE, _BODY_SECONDS = 15, 60  # Seconds for a request's header, and for its body.
 _CONNECTIONS, _UPLOADS = 256, 8  # At once.
 _FOLDER_MEGABYTES = 1024  # Of uploads and results, from which on no more is taken.
+_LEAST_FREE = 2**20 * (MEGABYTES + 16)  # Bytes on the disk for one upload and its results.
 _UPLOAD, _JOIN = "/gradio_api/upload", "/gradio_api/queue/join"
 _PATHS = (
     *("/", "/favicon.ico", "/theme.css", _UPLOAD, f"{_UPLOAD}_progress"),
@@ -200,7 +201,8 @@ class _Gate:
 
         async with self._uploads:
             web = self._web
-            if _size(self._folder) > 2**20 * _FOLDER_MEGABYTES:
+            free = shutil.disk_usage(self._folder).free
+            if _size(self._folder) > 2**20 * _FOLDER_MEGABYTES or free < _LEAST_FREE:
                 web = PlainTextResponse("Too much was uploaded; try again in some minutes.", 503)
             await self._answer(web, scope, _in_time(receive), send)
 

@@ -131,7 +131,8 @@ def _open(remote: RemoteFile, part: Path, start: int) -> http.client.HTTPRespons
         )
     except urllib.error.HTTPError as error:
         error.close()
-        answer = f"the server answered {error.code} {error.reason}"
+        # Not in the server's words, which may hold anything.
+        answer = f"the server answered {error.code} {http.client.responses.get(error.code, '')}"
         if error.code == 416:
             raise _NotResumableError(answer) from error
         if error.code in {408, 429} or error.code >= 500:
@@ -150,7 +151,7 @@ def _check_start(
     total = response.length  # None when the server does not say.
     if response.status == 206:
         match = re.fullmatch(
-            r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip()
+            r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)", response.headers.get("Content-Range", "").strip()
         )
         if not match or int(match[1]) != start:
             raise _NotResumableError("the server sent another range than was asked for")

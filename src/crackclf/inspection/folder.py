@@ -14,7 +14,7 @@ from PIL import Image
 from crackclf import __version__
 from crackclf.errors import UserError, show
 from crackclf.evaluation.calibration import choose_region_threshold
-from crackclf.files import remove_drafts, user_path, write_whole
+from crackclf.files import is_draft, remove_drafts, user_path, write_whole
 from crackclf.images.check import digest_of
 from crackclf.images.decode import decoding, naming, read_content
 from crackclf.images.listing import find_images
@@ -114,7 +114,8 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
     try:
         found = json.loads((out / _SETTINGS).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        # A draft may be that of another process which begins at the same time.
+        if out.exists() and not (out.is_dir() and all(is_draft(x) for x in out.iterdir())):
             raise UserError(
                 f"{out}: is there already and was not written by crackclf. Name another folder "
                 "with --out."
@@ -129,10 +130,12 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
             f"{out}: holds an inspection with other settings ({', '.join(other)}). Name another "
             "folder with --out."
         )
-    for name in (_PARTS, _OVERLAYS):
-        (out / name).mkdir(parents=True, exist_ok=True)
-        remove_drafts(out / name)
+    out.mkdir(parents=True, exist_ok=True)
+    # First, as it says whose folder this is.
     write_whole(out / _SETTINGS, json.dumps(settings, indent=2) + "\n")
+    for name in (_PARTS, _OVERLAYS):
+        (out / name).mkdir(exist_ok=True)
+        remove_drafts(out / name)
 
 
 def _inspect_once(
