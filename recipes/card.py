@@ -3,72 +3,86 @@
 import csv
 import io
 import string
+from collections.abc import Mapping
 from pathlib import Path
 
 from scipy.stats import binomtest
 
-from crackclf.data.datasets import Datasets
-from crackclf.data.splits import SUBSETS
+from crackclf.images.check import digest_of
 from crackclf.saved.card import Card
-from measure import Measured
+from measure import Figures
+from sets import Sets
 
 TITLES = {
     "metu": "METU",
     "sdnet": "SDNET2018, unseen photos",
-    "uav": "drone photos",
-    "uav-9": "drone photos, cut in 9",
-    "uav-16": "drone photos, cut in 16",
-    "sample": "drawn sample",
+    "D": "its decks",
+    "P": "its pavements",
+    "W": "its walls",
+    "drone": "drone frames held back, cut in 4",
+    "frames": "all drone frames, cut in 4",
+    "whole": "twelve whole photos of SDNET2018, by square",
+    "drawn": "drawn sample",
+    "jointed": "drawn joints without cracks",
+    "squares": "squares of whole photos",
+    "sound": "sound views of whole photos",
 }
+_HEAD = (
+    "| images | model | n | recall | specificity | balanced accuracy | AUROC | sound ones called "
+    "cracked at recall 0.9 |"
+)
+
+Measured = Mapping[str, Mapping[str, Figures]]  # By set and model.
 
 
-def render_table(measured: dict[str, Measured]) -> str:
+def render_table(measured: Measured) -> str:
     """The figures of all models on all sets as a Markdown table."""
-    lines = [
-        "| images | model | n | accuracy | recall | specificity | balanced accuracy | AUROC |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name in measured["shipped"]:
-        for model in measured:
-            report, intervals = measured[model][name]
-            (hit, missed), (false, right) = report.confusion_matrix
-            cells = [TITLES[name], model, str(report.n)]
-            cells += [wilson(hit + right, report.n), wilson(hit, hit + missed)]
-            cells += [wilson(right, false + right)]
+    lines = [_HEAD, "|---|---|---|---|---|---|---|---|"]
+    for name, models in measured.items():
+        for model, figures in models.items():
+            (hit, missed), (false, right) = figures.report.confusion_matrix
+            cells = [TITLES[name], model, str(figures.report.n)]
+            cells += [wilson(hit, hit + missed), wilson(right, false + right)]
             for figure in ("balanced_accuracy", "auroc"):
-                low, high = intervals[figure]
-                cells.append(f"{getattr(report, figure):.4f} ({low:.3f} to {high:.3f})")
+                if figures.intervals:
+                    low, high = figures.intervals[figure]
+                    value = getattr(figures.report, figure)
+                    cells.append(f"{value:.4f} ({low:.3f} to {high:.3f})")
+                else:
+                    cells.append("")
+            alarms = figures.false_alarms
+            cells.append("" if alarms is None else f"{alarms:.3f}")
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def wilson(right: int, n: int) -> str:
-    """A share with its 95 % Wilson interval."""
+    """A share with its 95 % Wilson interval; empty of none."""
+    if n == 0:
+        return ""
     interval = binomtest(right, n).proportion_ci(method="wilson")
     return f"{right / n:.4f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
 def render_card(
-    card: Card,
-    parameters: int,
-    table: str,
-    unseen: str,
-    measured: Measured,
-    sets: dict[str, Datasets],
+    card: Card, parameters: int, table: str, unseen: str, sets: Sets, measured: Measured
 ) -> str:
     """The model card as Markdown, from the template `model_card.md`."""
     failures = [
-        f"- `{wrong.file}`: is {wrong.label}, called {wrong.predicted}, probability of a crack "
-        f"{wrong.probability:.3f}"
-        for name in ("metu", "sdnet", "uav")
-        for wrong in measured[name][0].misclassified[:8]
+        f"- `{name}/{wrong.file}`: is {wrong.label}, called {wrong.predicted}, probability of a "
+        f"crack {wrong.probability:.3f}"
+        for name in ("metu", "sdnet", "drone", "frames")
+        if name in measured
+        for wrong in measured[name]["shipped"].report.misclassified[:8]
     ]
-    counts = [
-        f"| {TITLES[name]} | "
-        + " | ".join(" + ".join(str(n) for n in data.counts[s].values()) for s in SUBSETS)
-        + " |"
-        for name, data in sets.items()
-    ]
+    counts = []
+    for name in dict.fromkeys([*sets.train, *sets.test]):
+        row = [TITLES[name]]
+        for part in (sets.train, sets.validation, sets.test):
+            items = part.get(name, [])
+            cracked = sum(item.is_cracked for item in items)
+            row.append(f"{cracked} + {len(items) - cracked}" if items else "")
+        counts.append(f"| {' | '.join(row)} |")
     template = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
     return string.Template(template).substitute(
         table=table,
@@ -84,16 +98,19 @@ def render_card(
     )
 
 
-def split_table(sets: dict[str, Datasets], leave_out: str) -> str:
+def split_table(sets: Sets) -> str:
     """The subset of each real image as CSV, by digest, so that `evaluate` can warn."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["subset", "class", "digest", "file"])
-    for name in ("metu", "sdnet", "uav"):
-        data = sets[name]
-        for subset, images in data.images.items():
-            used = "test" if name == leave_out else subset
-            for image in images:
-                label, file = data.class_names[image.label], f"{name}/{image.path.name}"
-                writer.writerow([used, label, image.digest, file])
+    for subset, part in (
+        ("train", sets.train),
+        ("validation", sets.validation),
+        ("test", sets.test),
+    ):
+        for name in ("metu", "sdnet", "squares", "drone"):
+            for item in part.get(name, []):
+                label = "crack" if item.is_cracked else "no_crack"
+                digest = digest_of(item.path.read_bytes())
+                writer.writerow([subset, label, digest, f"{name}/{item.path.name}"])
     return text.getvalue()

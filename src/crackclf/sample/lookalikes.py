@@ -149,11 +149,3 @@ LOOKALIKES: tuple[Lookalike, ...] = (
     _paint_spots, _stain, _bloom, _two_tones, _shadow, _joint, _scratches, _trowel, _drip, _root,
     _pore_row, _aggregate, _holes,
 )  # fmt: skip
-
-
-def distract(rng: Rng, canvas: Array) -> Array:
-    """Adds one to three things which are no cracks but may be taken for one."""
-    count = rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15])
-    for index in rng.choice(len(LOOKALIKES), count, replace=False):
-        canvas = LOOKALIKES[index](rng, canvas)
-    return canvas

@@ -4,15 +4,19 @@ import numpy as np
 import numpy.typing as npt
 
 from crackclf.errors import UserError
-from crackclf.sample import concrete, lookalikes
+from crackclf.sample import concrete
+from crackclf.sample.clutter import CLUTTER
 from crackclf.sample.drawing import Array
+from crackclf.sample.joints import JOINTED
+from crackclf.sample.lookalikes import LOOKALIKES
 
 _LEAST_SIDE = 32  # Pixels: room for a crack.
 _LEAST_CRACK = 40  # Pixels of crack in a cracked patch.
+_THINGS = LOOKALIKES + CLUTTER
 
 
 def make_patch(
-    rng: np.random.Generator, cracked: bool, size: int = 227
+    rng: np.random.Generator, cracked: bool, size: int = 227, hard: bool = False
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Draws one concrete patch and the mask of its crack.
 
@@ -20,6 +24,7 @@ def make_patch(
         rng: source of randomness; the same state gives the same patch.
         cracked: whether to draw a crack.
         size: side of the square patch in pixels, at least 32.
+        hard: whether joints or look-alikes are on every patch, and not on two of five.
 
     Returns:
         The RGB image, uint8 of shape (size, size, 3), and the crack mask, bool of shape
@@ -39,8 +44,8 @@ def make_patch(
         raise UserError(f"size must be at least {_LEAST_SIDE} pixels. Received: size={size}.")
     shape = (size, size)
     canvas = concrete.surface(rng, shape)
-    if rng.random() < (0.35 if cracked else 0.45):
-        canvas = lookalikes.distract(rng, canvas)
+    if hard or rng.random() < (0.35 if cracked else 0.45):
+        canvas = distract(rng, canvas)
     mask = np.zeros(shape, bool)
     while cracked and (mask.sum() < _LEAST_CRACK or rng.random() < 0.1):
         canvas = _add_crack(rng, canvas, mask)
@@ -77,11 +82,27 @@ def make_photo(
         raise UserError(f"shape must be at least {_LEAST_SIDE} each way. Received: shape={shape}.")
     canvas = concrete.surface(rng, shape)
     if rng.random() < 0.6:
-        canvas = lookalikes.distract(rng, canvas)
+        canvas = distract(rng, canvas)
     mask = np.zeros(shape, bool)
     for _ in range(rng.integers(1, 3) if cracked else 0):
         canvas = _add_crack(rng, canvas, mask)
     return concrete.photograph(rng, canvas), mask
+
+
+def distract(rng: np.random.Generator, canvas: Array) -> Array:
+    """Adds joints or one to three things which are no cracks but may be taken for one.
+
+    Args:
+        rng: source of randomness.
+        canvas: the surface, of shape (3, height, width).
+    """
+    count = rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15])
+    if rng.random() < 0.5:
+        canvas = JOINTED[rng.integers(len(JOINTED))](rng, canvas)
+        count -= 1
+    for index in rng.choice(len(_THINGS), count, replace=False):
+        canvas = _THINGS[index](rng, canvas)
+    return canvas
 
 
 def _add_crack(rng: np.random.Generator, canvas: Array, mask: npt.NDArray[np.bool_]) -> Array:
