@@ -122,7 +122,7 @@ def read_sdnet(folder: Path) -> Set:
     """
     items = []
     for path in sorted(folder.glob("*/*.jpg")):
-        match = re.match(r"([DPW]_\d+)-\d+\.", path.name)
+        match = re.match(r"([DPW]_\d+)-\d+", path.name)
         if not match or path.parent.name not in ("crack", "no_crack"):
             raise UserError(f"{path}: expected crack/ and no_crack/ with names as D_7001-115.jpg.")
         items.append(Item(path, path.parent.name == "crack", match[1]))
@@ -151,7 +151,7 @@ def cut_sound(squares: Iterable[Item], folder: Path, seed: int) -> list[Item]:
 
 
 def _cut_photo(squares: list[Item], folder: Path, rng: np.random.Generator) -> None:
-    numbers = [int(re.findall(r"-(\d+)\.", x.path.name)[0]) - 1 for x in squares]
+    numbers = [int(re.findall(r"-(\d+)", x.path.name)[0]) - 1 for x in squares]
     shape = (max(numbers) // _COLUMNS + 1, _COLUMNS)
     whole = Image.new("RGB", (shape[1] * _SQUARE, shape[0] * _SQUARE))
     is_known = np.zeros(shape, bool)  # To be sound.

@@ -60,17 +60,14 @@ def _rubble(rng: Rng, shape: Shape, size: float) -> tuple[Array, Stones]:
     small = (-(-height // step), -(-width // step))
     rows, columns = np.mgrid[0 : small[0], 0 : small[1]] * float(step)
     count = int((height + 2 * size) * (width + 2 * size) / size**2) + 4
-    centres = rng.uniform(-size, 1, (count, 2)) + rng.random((count, 2)) * (
-        height + 2 * size,
-        width + 2 * size,
-    )
+    centres = rng.uniform(-size, 1, (count, 2))
+    centres += rng.random((count, 2)) * (height + 2 * size, width + 2 * size)
     wind = [0.04 * size * noise(rng, small, 4) for _ in range(2)]
     away, nearest = KDTree(centres).query(np.stack([rows + wind[0], columns + wind[1]], -1), k=2)
     inside = Image.fromarray(((away[..., 1] - away[..., 0]) / 2).astype(np.float32))
-    stone = np.repeat(np.repeat(np.asarray(nearest)[..., 0] % _TONES, step, 0), step, 1)[
-        :height, :width
-    ]
-    return np.asarray(inside.resize((width, height), Image.Resampling.BILINEAR)), stone
+    stones = np.asarray(nearest)[..., 0] % _TONES
+    stones = np.repeat(np.repeat(stones, step, 0), step, 1)[:height, :width]
+    return np.asarray(inside.resize((width, height), Image.Resampling.BILINEAR)), stones
 
 
 def _lay(
