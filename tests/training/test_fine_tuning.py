@@ -31,5 +31,6 @@ def test_the_last_block_is_trained_with_the_head(sample, tmp_path, cached):
     }
     assert moved == {"block4_conv1", "block4_conv2", "block4_conv3"}
     whole = model.predict(data.test, verbose=0)
-    np.testing.assert_allclose(predict_features(model, data), whole, atol=2e-3)
+    # Features are kept in 16 bits.
+    np.testing.assert_allclose(predict_features(model, data), whole, atol=5e-3)
     assert {path.name for path in logs.iterdir()} >= {"train", "validation", "best.keras"}
