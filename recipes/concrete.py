@@ -43,7 +43,6 @@ from measure import answer, blank_card, calibrate, measure
 from sets import read_sets
 
 SHIPPED_SIZE = 192
-N_DRAWN = 2000  # Of each drawn set, half to choose by and half to measure on.
 
 
 def main(
@@ -67,7 +66,7 @@ def main(
     folder = check_new_folder(out / ("left-out" if leave_out else "shipped"))
     out.mkdir(parents=True, exist_ok=True)
     check_same_run(out / "run.json", metu, sdnet, uav, seed, scale)
-    sets = read_sets(out, metu, sdnet, uav, seed, int(N_DRAWN * min(1, 10 * scale)))
+    sets = read_sets(out, metu, sdnet, uav, seed, scale)
     run_school(out, metu, sdnet, uav, leave_out, seed, scale)
 
     name = "student-left-out" if leave_out else "student"

@@ -22,7 +22,6 @@ from crackclf.files import writing
 from sets import Sets, read_sets
 from views import Views, draw_schedule
 
-N_DRAWN = 2000  # Of each drawn set, half to choose by and half to measure on.
 # Of each teacher: the variant of EfficientNet-Lite, and the number of views by size in pixels.
 TEACHERS = {
     "lite2": (2, {192: 32_000, 224: 16_000, 256: 6_000}),
@@ -57,7 +56,7 @@ def main(
 ) -> None:
     """Trains the teachers and the student."""
     torch.set_num_threads(cores())
-    sets = read_sets(out, metu, sdnet, uav, seed, int(N_DRAWN * min(1, 10 * scale)))
+    sets = read_sets(out, metu, sdnet, uav, seed, scale)
     for name, items in sets.train.items():
         notice(f"{name}: {len(items)} images")
     teachers = [train_teacher(out, name, sets, seed, scale) for name in TEACHERS]

@@ -31,6 +31,7 @@ _SUBSET = dict.fromkeys(_VALIDATION.split(), "validation") | dict.fromkeys(_TEST
 _COLUMNS, _SQUARE = 18, 256  # Of a photo of SDNET2018.
 _SOUND_VIEWS = 250  # Cut from each whole photo.
 LEAST_CRACK = 0.003  # Share of a drone patch; with less, the crack only touches its edge.
+N_DRAWN = 2000  # Of each drawn set, half to choose by and half to measure on.
 _DRAWN_SEED = 90_000  # No seed of the training.
 
 
@@ -73,8 +74,9 @@ class Sets:
     elsewhere: Set
 
 
-def read_sets(out: Path, metu: Path, sdnet: Path, uav: Path, seed: int, n_drawn: int) -> Sets:
+def read_sets(out: Path, metu: Path, sdnet: Path, uav: Path, seed: int, scale: float) -> Sets:
     """Reads the folders, and cuts and draws into OUT what is not there yet."""
+    n_drawn = int(N_DRAWN * min(1, 10 * scale))
     patches, photos, frames = read_metu(metu, seed), read_sdnet(sdnet), read_frames(uav)
     drone = cut_frames(frames, out / "drone")
     held_back = {frame.photo for frame in frames[::5]}
