@@ -1,12 +1,11 @@
 """How good a model is on each set of the recipe, and its temperature and threshold."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from crackclf.errors import UserError
 from crackclf.evaluation.calibration import fit_temperature
@@ -21,8 +20,6 @@ from threshold import choose_threshold
 
 CLASS_NAMES = ("crack", "no_crack")
 _RECALL = 0.9  # At which the share of false alarms is told.
-
-Answer = Callable[[Sequence[Path]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -114,8 +111,3 @@ def answer(classifier: Classifier, files: Sequence[Path]) -> np.ndarray:
     if failed:
         raise UserError(failed[0])
     return np.array([prediction.probability for prediction in predictions])
-
-
-def area(items: Sequence[Item], scores: np.ndarray) -> float:
-    """The AUROC alone."""
-    return float(roc_auc_score([item.is_cracked for item in items], scores))

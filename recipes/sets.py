@@ -1,6 +1,7 @@
 """The images on which the networks of the recipe are trained and measured."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,8 +129,8 @@ def read_sdnet(folder: Path) -> Set:
         if not match or path.parent.name not in ("crack", "no_crack"):
             raise UserError(f"{path}: expected crack/ and no_crack/ with names as D_7001-115.jpg.")
         items.append(Item(path, path.parent.name == "crack", match[1]))
-    by_photo = {photo: [x for x in items if x.photo == photo] for photo in {x.photo for x in items}}
-    whole = {photo for photo, patches in by_photo.items() if len(patches) > 200}
+    counts = Counter(item.photo for item in items)
+    whole = {photo for photo, count in counts.items() if count > 200}
     found: Set = {"train": [], "validation": [], "test": [], "whole": []}
     for item in items:
         subset = _SUBSET.get(item.photo, "" if item.photo in whole else "train")
