@@ -1,12 +1,12 @@
 """How fast many patches are answered for: `predict` against `keras.predict` and plain LiteRT.
 
-    python benchmarks/predict_speed.py DIR [--model FOLDER] [--count 10000]
+    python benchmarks/predict_speed.py DIR [--model FOLDER] [--count 10000] [--against FOLDER]
 
 DIR holds images. All three read the same files on all cores and answer with the same model.
 `keras.predict` gets batches of 32 that tf.data reads, decodes and resizes on all cores. Plain
 LiteRT is one interpreter of one thread a core, and nothing else: images decoded by Pillow and
-resized by Pillow, eight at a time. Each begins with 256 images that do not count, then the three
-take turns.
+resized by Pillow, eight at a time. `--against` names another model, for which `predict` answers
+too. Each begins with 256 images that do not count, then they take turns.
 """
 
 import os
@@ -37,6 +37,7 @@ def main(
     model: Annotated[str, typer.Option(help="Model folder, or shipped.")] = "shipped",
     count: Annotated[int, typer.Option(help="Number of images.")] = 10_000,
     rounds: Annotated[int, typer.Option(help="That count.")] = 3,
+    against: Annotated[str | None, typer.Option(help="Another model folder.")] = None,
 ) -> None:
     """Prints images per second, and the ratio to the others."""
     files = crackclf.find_images([directory])[:count]
@@ -45,6 +46,8 @@ def main(
         "plain LiteRT on all cores": litert_way(model),
         "crackclf.predict": lambda part: crackclf.predict(part, model),
     }
+    if against is not None:
+        ways[f"crackclf.predict, {against}"] = lambda part: crackclf.predict(part, against)
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for part in (files[:256], *[files] * rounds):
         for name, way in ways.items():

@@ -3,22 +3,17 @@
 It is written in PyTorch, which trains a MobileNetV2 twice as fast on two cores as TensorFlow.
 """
 
-import math
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torchvision
-from tqdm import tqdm
 
-from crackclf.files import writing
+import fitting
 
 CELL = 32  # Pixels of the image to a cell of the last feature map, each way.
-LABEL_SHARE = 0.3  # Weight of the label in the target; the teacher's answer has the rest.
 FEATURE_WEIGHT = 2.0  # Of the loss of the features.
-SAVE_EVERY = 500  # Steps.
 
 
 class Student(torch.nn.Module):
@@ -42,18 +37,28 @@ class Batches:
 
     Args:
         views: folder from `teacher.label`.
+        label_shares: float of shape (views,): weight of the label in each view's target; the
+            teacher's answer has the rest.
         schedule: int of shape (steps, batch_size): the views of each batch.
         sizes: int of shape (steps,): height and width of each batch in pixels. Up to half of the
             views' size, a batch has crops; above that, resized views.
         seed: of cropping, turning and mirroring.
     """
 
-    def __init__(self, views: Path, schedule: np.ndarray, sizes: np.ndarray, seed: int) -> None:
+    def __init__(
+        self,
+        views: Path,
+        label_shares: np.ndarray,
+        schedule: np.ndarray,
+        sizes: np.ndarray,
+        seed: int,
+    ) -> None:
         self.images, self.features, self.logits, self.is_cracked = (
             np.load(views / f"{name}.npy", mmap_mode="r")
             for name in ("images", "features", "logits", "is_cracked")
         )
-        self.schedule, self.sizes, self.seed = schedule, sizes, seed
+        self.label_shares, self.schedule = label_shares, schedule
+        self.sizes, self.seed = sizes, seed
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Images in -1..1, the teacher's feature maps, and target probabilities."""
@@ -85,7 +90,8 @@ class Batches:
         # A crop of a cracked view may not show the crack, so the label does not hold for it.
         if room == 0 or not cracked:
             label = np.array([cracked, not cracked], np.float32)
-            target = (1 - LABEL_SHARE) * target + LABEL_SHARE * label
+            share = self.label_shares[view]
+            target = (1 - share) * target + share * label
         flip, mirror, turn = rng.integers(0, 2, 3)
         axes = (1, 0, 2) if turn else (0, 1, 2)
         image, features = (
@@ -95,52 +101,28 @@ class Batches:
         return image, features, target
 
 
-def fit(net: Student, batches: Batches, learning_rate: float, checkpoint: Path) -> None:
+def train(net: Student, batches: Batches, learning_rate: float, checkpoint: Path) -> None:
     """Trains on all batches, from the checkpoint on when there is one.
 
     Args:
-        net: the network, changed in place.
+        net: the network; ends with the averaged weights.
         batches: the training data.
-        learning_rate: its maximum, reached after a twentieth of the steps; from there it falls to
-            0 along a cosine.
-        checkpoint: file of the whole state, written every 500 steps and at the end.
+        learning_rate: its maximum.
+        checkpoint: file of the whole state.
     """
     steps = len(batches.schedule)
-    warm_up = max(1, steps // 20)
 
-    def share(step: int) -> float:
-        if step < warm_up:
-            return (step + 1) / warm_up
-        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+    def losses(step: int, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+        images, features, targets = batch
+        seen, logits = net(images)
+        return {
+            "class_loss": torch.nn.functional.cross_entropy(logits, targets),
+            "feature_loss": FEATURE_WEIGHT * torch.nn.functional.mse_loss(seen, features),
+        }
 
-    optimizer = torch.optim.AdamW(net.parameters(), learning_rate, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-    state: dict[str, Any] = {"net": net, "optimizer": optimizer, "schedule": schedule}
-    done, recent = 0, []
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        done = saved.pop("done")
-        for name, part in saved.items():
-            state[name].load_state_dict(part)
-    with tqdm(initial=done, total=steps, desc="Training", unit=" steps", mininterval=10) as bar:
-        for step in range(done, steps):
-            images, features, targets = batches[step]
-            seen, logits = net(images)
-            class_loss = torch.nn.functional.cross_entropy(logits, targets)
-            feature_loss = torch.nn.functional.mse_loss(seen, features)
-            optimizer.zero_grad()
-            (class_loss + FEATURE_WEIGHT * feature_loss).backward()
-            optimizer.step()
-            schedule.step()
-            bar.update()
-            recent.append((class_loss.item(), feature_loss.item()))
-            if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-                means = np.mean(recent, axis=0)
-                bar.set_postfix(class_loss=f"{means[0]:.3f}", feature_loss=f"{means[1]:.3f}")
-                recent.clear()
-                whole = {name: part.state_dict() for name, part in state.items()}
-                with writing(checkpoint) as file:
-                    torch.save(whole | {"done": step + 1}, file)
+    groups = [{"params": list(net.parameters()), "lr": learning_rate}]
+    rest = lambda done: map(batches.__getitem__, range(done, steps))
+    fitting.fit(net, groups, rest, steps, losses, checkpoint)
 
 
 def to_keras(net: Student) -> list[np.ndarray]:

@@ -1,7 +1,6 @@
 """The recipe's teachers: EfficientNet-Lite with ImageNet weights, fine-tuned whole in PyTorch."""
 
 import importlib
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+import fitting
 from crackclf.errors import UserError
-from crackclf.files import building, writing
+from crackclf.files import building
 from crackclf.images.decode import read_image
 from crackclf.images.resize import resize
 from views import Views
 
 BATCH_SIZE = 16
 LEARNING_RATE, HEAD_RATE = 2e-4, 1e-3
-AVERAGED = 0.998  # Of the averaged weights, kept at a step.
 SMOOTHING = 0.05
 BELIEVED = {"sdnet": 0.3}  # Weight of the network's own answer in its target, by set.
-SAVE_EVERY = 200  # Steps.
 
 
 class Teacher(torch.nn.Module):
@@ -74,68 +72,35 @@ def build_base(variant: int, pretrained: bool) -> tuple[Any, int]:
     return base, width
 
 
-def fit(net: Teacher, views: Views, steps: int, checkpoint: Path, workers: int = 1) -> None:
+def train(net: Teacher, views: Views, checkpoint: Path, workers: int = 1) -> None:
     """Trains on the views, from the checkpoint on when there is one.
 
     Args:
         net: the network; ends with the averaged weights.
         views: `BATCH_SIZE` for each step, all of a step of one size.
-        steps: number of batches.
-        checkpoint: file of the whole state, written every 200 steps and at the end.
+        checkpoint: file of the whole state.
         workers: processes that draw the views.
     """
-    warm_up = max(1, steps // 20)
+    steps = len(views) // BATCH_SIZE
+    believed = torch.tensor([BELIEVED.get(name, 0.0) for name in views.shares])
 
-    def share(step: int) -> float:
-        if step < warm_up:
-            return (step + 1) / warm_up
-        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+    def batches(done: int) -> torch.utils.data.DataLoader:
+        order = [list(range(i * BATCH_SIZE, (i + 1) * BATCH_SIZE)) for i in range(done, steps)]
+        return torch.utils.data.DataLoader(views, batch_sampler=order, num_workers=workers)
 
-    net.to(memory_format=torch.channels_last).train()
+    def losses(step: int, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+        images, is_cracked, of_set = batch
+        logits = net(images).mean(dim=(1, 2))
+        label = is_cracked.float() * (1 - SMOOTHING) + SMOOTHING / 2
+        own = believed[of_set] * min(1, step / (0.3 * steps))
+        target = (1 - own) * label + own * torch.sigmoid(logits.detach())
+        return {"loss": torch.nn.functional.binary_cross_entropy_with_logits(logits, target)}
+
     groups = [
         {"params": list(net.base.parameters()), "lr": LEARNING_RATE},
         {"params": list(net.head.parameters()), "lr": HEAD_RATE},
     ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-    average = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGED)
-    )
-    state: dict[str, Any] = dict(net=net, optimizer=optimizer, schedule=schedule, average=average)
-    done = 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        done = saved.pop("done")
-        for name, part in saved.items():
-            state[name].load_state_dict(part)
-    believed = torch.tensor([BELIEVED.get(name, 0.0) for name in views.shares])
-    order = [list(range(i * BATCH_SIZE, (i + 1) * BATCH_SIZE)) for i in range(done, steps)]
-    loader = torch.utils.data.DataLoader(views, batch_sampler=order, num_workers=workers)
-    recent = []
-    with tqdm(loader, initial=done, total=steps, mininterval=30, desc=checkpoint.stem) as bar:
-        for step, (images, is_cracked, of_set) in enumerate(bar, done):
-            torch.manual_seed(step)  # Of dropout, so that a training that goes on is the same.
-            logits = net(images).mean(dim=(1, 2))
-            label = is_cracked.float() * (1 - SMOOTHING) + SMOOTHING / 2
-            own = believed[of_set] * min(1, step / (0.3 * steps))
-            target = (1 - own) * label + own * torch.sigmoid(logits.detach())
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
-            optimizer.step()
-            schedule.step()
-            average.update_parameters(net)
-            recent.append((loss.item(), float(((logits > 0) == is_cracked).float().mean())))
-            if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-                means = np.mean(recent, axis=0)
-                bar.set_postfix(loss=f"{means[0]:.4f}", right=f"{means[1]:.4f}")
-                recent.clear()
-                whole = {name: part.state_dict() for name, part in state.items()}
-                with writing(checkpoint) as file:
-                    torch.save(whole | {"done": step + 1}, file)
-    net.load_state_dict(average.module.state_dict())
-    net.eval()
+    fitting.fit(net, groups, batches, steps, losses, checkpoint)
 
 
 def label(nets: Sequence[Teacher], views: Views, folder: Path, workers: int = 1) -> None:
@@ -189,12 +154,3 @@ def answer(nets: Sequence[Teacher], files: Sequence[Path], size: int) -> np.ndar
             logits = [net(torch.from_numpy(images)).mean(dim=(1, 2)) for net in nets]
             found.append(torch.sigmoid(torch.stack(logits).mean(0)).numpy())
     return np.concatenate(found)
-
-
-def load(checkpoint: Path, variant: int) -> Teacher:
-    """A trained teacher, with the average of its weights."""
-    net = Teacher(variant, pretrained=False)
-    whole = torch.load(checkpoint, weights_only=True)["average"]
-    prefix = "module."
-    net.load_state_dict({k[len(prefix) :]: v for k, v in whole.items() if k.startswith(prefix)})
-    return net.to(memory_format=torch.channels_last).eval()

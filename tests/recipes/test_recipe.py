@@ -35,9 +35,9 @@ class Base(torch.nn.Module):
 def recipe(monkeypatch):
     """The recipe on small pictures and for a few steps, in this process."""
     monkeypatch.setattr(teacher, "build_base", lambda variant, pretrained: (Base(), 1280))
-    monkeypatch.setattr(teacher.fit, "__defaults__", (0,))
+    monkeypatch.setattr(teacher.train, "__defaults__", (0,))
     monkeypatch.setattr(teacher.label, "__defaults__", (0,))
-    monkeypatch.setattr(school, "TEACHERS", {"lite1": (1, {64: 16})})
+    monkeypatch.setattr(school, "TEACHERS", {"lite2": (2, {64: 16})})
     monkeypatch.setattr(school, "VIEWS", 200)
     monkeypatch.setattr(school, "VIEW_SIZE", 64)
     monkeypatch.setattr(school, "TEST_SIZE", 64)

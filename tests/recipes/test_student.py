@@ -5,7 +5,10 @@ from crackclf.models.bases import build_narrow_base
 from crackclf.torch.pytorch import torch
 
 # isort: split
-import student  # Last: pytorch.py makes PyTorch work beside TensorFlow.
+import fitting  # Last: pytorch.py makes PyTorch work beside TensorFlow.
+import student
+
+SHARES = np.array([0.3, 0.8] * 3)  # Of six views.
 
 
 def mean_red(images: np.ndarray) -> np.ndarray:
@@ -29,7 +32,7 @@ def views(tmp_path):
 
 def make_batches(views, sizes: list[int], seed: int = 0) -> student.Batches:
     schedule = np.tile(np.arange(6), (len(sizes), 1))
-    return student.Batches(views, schedule, np.array(sizes), seed)
+    return student.Batches(views, SHARES, schedule, np.array(sizes), seed)
 
 
 @pytest.mark.parametrize("size", [96, 32])
@@ -57,10 +60,10 @@ def test_the_label_is_left_out_for_crops_of_cracked_views(views):
     taken = make_batches(views, [96, 32])
     goal = taken[0][2].numpy()[:, 0]
     said = 1 / (1 + np.exp(-logits.mean(axis=(1, 2))))
-    np.testing.assert_allclose(goal, 0.7 * said + 0.3 * cracked, rtol=1e-5)
+    np.testing.assert_allclose(goal, (1 - SHARES) * said + SHARES * cracked, rtol=1e-5)
     cells = 1 / (1 + np.exp(-logits))
     for i, goal in enumerate(taken[1][2].numpy()[:, 0]):
-        known = cells[i] if cracked[i] else 0.7 * cells[i]
+        known = cells[i] if cracked[i] else (1 - SHARES[i]) * cells[i]
         assert np.isclose(known, goal).any()
 
 
@@ -72,7 +75,7 @@ def test_a_batch_is_always_the_same(views):
 
 
 def test_an_interrupted_training_is_resumed(views, tmp_path, monkeypatch):
-    monkeypatch.setattr(student, "SAVE_EVERY", 2)
+    monkeypatch.setattr(fitting, "SAVE_EVERY", 2)
     torch.manual_seed(0)
     start = student.Student().state_dict()
 
@@ -87,7 +90,7 @@ def test_an_interrupted_training_is_resumed(views, tmp_path, monkeypatch):
         net.load_state_dict(start)
         taken = make_batches(views, [32] * 4 + [64] * 2)
         taken.__class__ = kind
-        student.fit(net, taken, 1e-3, tmp_path / checkpoint)
+        student.train(net, taken, 1e-3, tmp_path / checkpoint)
         return net
 
     whole = fit(student.Batches, "whole.pt")

@@ -5,7 +5,8 @@ from crackclf.errors import UserError
 from crackclf.torch.pytorch import torch
 
 # isort: split
-import teacher  # Last: pytorch.py makes PyTorch work beside TensorFlow.
+import fitting  # Last: pytorch.py makes PyTorch work beside TensorFlow.
+import teacher
 from views import Views
 
 N = teacher.BATCH_SIZE * 4
@@ -26,7 +27,7 @@ class Base(torch.nn.Module):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(teacher, "build_base", lambda variant, pretrained: (Base(), 8))
-    monkeypatch.setattr(teacher, "SAVE_EVERY", 2)
+    monkeypatch.setattr(fitting, "SAVE_EVERY", 2)
 
 
 def build() -> teacher.Teacher:
@@ -47,7 +48,7 @@ def test_without_its_packages_no_teacher_is_made(monkeypatch):
 
 def test_it_is_trained_whole_but_for_the_statistics_of_its_normalisation(tmp_path):
     net, before = build(), build().state_dict()
-    teacher.fit(net, drawn(), 4, tmp_path / "net.pt", workers=0)
+    teacher.train(net, drawn(), tmp_path / "net.pt", workers=0)
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name]) == ("running" in name or "tracked" in name), name
 
@@ -60,16 +61,17 @@ def test_an_interrupted_training_is_resumed(tmp_path):
             return super().__getitem__(number)
 
     whole = build()
-    teacher.fit(whole, drawn(), 4, tmp_path / "whole.pt", workers=0)
+    teacher.train(whole, drawn(), tmp_path / "whole.pt", workers=0)
     views = drawn()
     views.__class__ = Interrupted
     with pytest.raises(KeyboardInterrupt):
-        teacher.fit(build(), views, 4, tmp_path / "broken.pt", workers=0)
+        teacher.train(build(), views, tmp_path / "broken.pt", workers=0)
     again = build()
-    teacher.fit(again, drawn(), 4, tmp_path / "broken.pt", workers=0)
+    teacher.train(again, drawn(), tmp_path / "broken.pt", workers=0)
     for a, b in zip(whole.parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(a, b)
-    saved = teacher.load(tmp_path / "broken.pt", 1)
+    saved = build()
+    fitting.load(saved, tmp_path / "broken.pt")
     for a, b in zip(again.parameters(), saved.parameters(), strict=True):
         assert torch.equal(a, b)
 
