@@ -106,8 +106,8 @@ def train_student(
     checkpoint = out / f"{name}.pt"
     if checkpoint.with_suffix(".npz").exists():  # Written last.
         return checkpoint
-    learning_rate, batches = plan
-    sizes = np.repeat(list(batches), [max(1, int(n * scale)) for n in batches.values()])
+    learning_rate, counts = plan
+    sizes = np.repeat(list(counts), [max(1, int(n * scale)) for n in counts.values()])
     schedule = rows[draw_schedule([len(rows)], [1.0], len(sizes) * BATCH_SIZE, seed)]
     torch.manual_seed(seed)
     net = student.Student()
