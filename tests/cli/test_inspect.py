@@ -32,11 +32,25 @@ def site(tmp_path, monkeypatch):
 def test_inspect_prints_a_line_a_photo_and_where_the_report_is(saved, site, monkeypatch, capsys):
     assert run(monkeypatch, "inspect", "site", "--model", saved, "--out", "found/may") == 0
     dark, light, report = capsys.readouterr().out.splitlines()
-    assert dark.split()[1:5] == ["Positive", "site/dark.png", "1", "region,"]
-    assert light.split()[1:] == ["Negative", "site/light.png", "0", "regions,", "0.00%"]
+    assert dark.split(maxsplit=3)[1:] == ["Positive", "site/dark.png", "no crack could be traced"]
+    assert light.split()[1:] == ["Negative", "site/light.png"]
     assert 0 <= float(light.split()[0]) < 0.05 < 0.95 < float(dark.split()[0]) <= 1
     assert report == "found/may/report.html"
     assert (site.parent / report).is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--width-classes", "0.2,wide"), "expected numbers such as 0.2,0.4,1"),
+        (("--width-classes", "0.2,0.4"), "give mm_per_pixel or distance too"),
+        (("--distance", "2", "--mm-per-pixel", "1"), "Received: both"),
+    ],
+)
+def test_scales_and_classes_that_cannot_be_are_refused(options, words, site, monkeypatch, capsys):
+    assert run(monkeypatch, "inspect", "site", *options) == 2
+    assert words in capsys.readouterr().err
+    assert not (site.parent / "inspection").exists()
 
 
 def test_a_path_that_does_not_exist_is_refused_before_anything_slow_is_imported():

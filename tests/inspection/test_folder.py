@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from PIL.ExifTags import GPS, Base
 
 from conftest import draw_blot, make_exif
@@ -19,6 +19,7 @@ from crackclf.inspection.folder import inspect_photos
 from several import SEVERAL
 
 BLOT = (30, 20, 80, 60)
+TABLES = ("photos.csv", "cracks.csv", "inspection.json", "cracks.coco.json")
 SCHEMA = Path(module.__file__).with_name("inspection.schema.json")
 
 
@@ -66,7 +67,7 @@ def test_a_folder_is_written_that_can_be_handed_on(site, inspector, tmp_path):
     photos = inspect_photos([site], inspector, tmp_path / "out")
     shown = {name for name in contents(tmp_path / "out") if not name.startswith(".")}
     overlays = {photo["overlay"] for photo in photos if not photo["error"]}
-    assert shown == overlays | {"report.html", "photos.csv", "inspection.json", "settings.json"}
+    assert shown == overlays | {"report.html", *TABLES, "settings.json"}
     assert all(re.fullmatch(r"overlays/[ab]-[0-9a-f]{8}\.jpg", name) for name in overlays)
     assert len(overlays) == 2
     result = json.loads((tmp_path / "out" / "inspection.json").read_text())
@@ -75,7 +76,7 @@ def test_a_folder_is_written_that_can_be_handed_on(site, inspector, tmp_path):
     assert result["settings"]["region_threshold"] == 0.5
     assert result["settings"]["model"] == inspector.card.fingerprint
     with Image.open(tmp_path / "out" / photos[0]["overlay"]) as overlay:
-        assert overlay.size == (120, 90)
+        assert overlay.size == (120, 90 + 8 + 90)
 
 
 def test_the_table_has_a_row_for_every_photo(site, inspector, tmp_path):
@@ -86,6 +87,42 @@ def test_the_table_has_a_row_for_every_photo(site, inspector, tmp_path):
     assert [row["regions"] for row in rows] == ["1", "0", ""]
     assert [bool(row["error"]) for row in rows] == [False, False, True]
     assert float(rows[0]["probability"]) == photos[0]["probability"]
+
+
+def test_every_crack_has_a_row_and_a_number(inspector, tmp_path):
+    photo = draw_blot((20, 60, 380, 78), (400, 300))
+    photo.paste((10, 10, 10), (100, 200, 300, 214))
+    photo.save(tmp_path / "two.png")
+    draw_blot(size=(400, 300)).save(tmp_path / "none.png")
+    paths = [tmp_path / "none.png", tmp_path / "two.png"]
+    *_, photo = inspect_photos(paths, inspector, tmp_path / "out", mm_per_pixel=0.5)
+    rows = list(csv.DictReader((tmp_path / "out" / "cracks.csv").open()))
+    assert [(row["file"], row["crack"]) for row in rows] == [(photo["file"], x) for x in "12"]
+    assert photo["cracks"] == 2
+    lengths = [float(row["length_mm"]) for row in rows]
+    assert lengths[0] > lengths[1]
+    assert photo["length_mm"] == pytest.approx(sum(lengths))
+    assert [float(row["width_error_mm"]) for row in rows] == [0.25, 0.25]
+    assert float(rows[1]["top"]) == pytest.approx(207, abs=4)
+
+
+def test_cracks_are_told_as_polygons_of_coco(inspector, tmp_path):
+    draw_blot((20, 60, 380, 78), (400, 300)).save(tmp_path / "one.png")
+    draw_blot(size=(400, 300)).save(tmp_path / "none.png")
+    (tmp_path / "broken.png").write_bytes(b"")
+    paths = [tmp_path / f"{name}.png" for name in ("none", "broken", "one")]
+    inspect_photos(paths, inspector, tmp_path / "out")
+    coco = json.loads((tmp_path / "out" / "cracks.coco.json").read_text())
+    assert [image["file_name"] for image in coco["images"]] == [str(paths[0]), str(paths[2])]
+    (annotation,) = coco["annotations"]
+    assert annotation["image_id"] == coco["images"][1]["id"]
+    assert coco["categories"] == [{"id": annotation["category_id"], "name": "Positive"}]
+    (polygon,) = annotation["segmentation"]
+    picture = Image.new("1", (400, 300))
+    ImageDraw.Draw(picture).polygon(polygon, fill=1)
+    covered = np.asarray(picture)
+    assert covered[62:76, 60:340].mean() > 0.95
+    assert covered.sum() == pytest.approx(annotation["area"], rel=0.1)
 
 
 def test_positions_are_given_when_the_photos_have_them_longitude_first(inspector, tmp_path):
@@ -107,7 +144,7 @@ def test_positions_are_given_when_the_photos_have_them_longitude_first(inspector
     assert low["geometry"] == {"type": "Point", "coordinates": [151.25, -33.5]}
     assert high["geometry"]["coordinates"] == [151.25, -33.5, 40.5]
     assert low["properties"]["file"] == str(tmp_path / "low.jpg")
-    assert (low["properties"]["regions"], high["properties"]["regions"]) == (1, 0)
+    assert low["properties"]["verdict"] != high["properties"]["verdict"]
 
 
 def test_with_a_scale_areas_are_in_square_metres(site, inspector, tmp_path):
@@ -157,6 +194,53 @@ def test_after_an_interruption_it_goes_on_with_what_is_missing(inspector, tmp_pa
     assert [photo["verdict"] for photo in photos] == ["Positive", "Negative", "Positive"]
     inspect_photos(files, inspector, tmp_path / "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_other_photos_are_added_to_those_of_an_earlier_call(site, inspector, tmp_path):
+    inspect_photos([site], inspector, tmp_path / "out")
+    draw_blot((20, 60, 380, 78), (400, 300)).save(tmp_path / "more.png")
+    rows = inspect_photos([tmp_path / "more.png"], inspector, tmp_path / "out", mm_per_pixel=2)
+    assert [row["file"] for row in rows] == [str(tmp_path / "more.png")]
+    expected = [str(site / "a.png"), str(site / "east" / "b.jpg"), rows[0]["file"]]
+    assert [photo["file"] for photo in told(tmp_path / "out")] == expected
+    assert told(tmp_path / "out")[0]["area_m2"] > 0
+    table = list(csv.DictReader((tmp_path / "out" / "photos.csv").open()))
+    assert [row["file"] for row in table] == expected
+    assert table[2]["length_mm"] == str(rows[0]["length_mm"])
+    inspect_photos([site], inspector, tmp_path / "out")
+    assert {photo["file"] for photo in told(tmp_path / "out")} > set(expected)
+
+
+def test_a_distance_gives_each_photo_its_scale_and_widths_their_class(inspector, tmp_path):
+    photo = draw_blot((20, 60, 380, 78), (400, 300))
+    exif = make_exif(details={Base.FocalLengthIn35mmFilm: 24})
+    photo.save(tmp_path / "known.jpg", exif=exif)
+    photo.save(tmp_path / "not.jpg")
+    paths = [tmp_path / "known.jpg", tmp_path / "not.jpg"]
+    rows = inspect_photos(paths, inspector, tmp_path / "out", distance=0.5, width_classes=(5, 50))
+    expected = 500 * np.hypot(36, 24) / 24 / 500
+    assert rows[0]["mm_per_pixel"] == pytest.approx(expected, rel=1e-5)
+    assert rows[0]["length_mm"] == pytest.approx(rows[0]["length_px"] * expected, rel=1e-4)
+    assert (rows[1]["mm_per_pixel"], rows[1]["length_mm"]) == (None, None)
+    assert rows[1]["length_px"] == rows[0]["length_px"]
+    cracks = list(csv.DictReader((tmp_path / "out" / "cracks.csv").open()))
+    assert [row["width_class"] for row in cracks] == ["5 to 50 mm", ""]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "a distance of 0.5 m" in page
+    assert "1 name none" in page
+
+
+def test_a_threshold_of_regions_may_be_given(site, classifier, tmp_path):
+    with pytest.raises(UserError, match="at least 19 photos"):
+        inspect_photos([site], classifier, tmp_path / "out")
+    with pytest.raises(UserError, match="between 0 and 1"):
+        inspect_photos([site], classifier, tmp_path / "out", region_threshold=1.5)
+    rows = inspect_photos([site], classifier, tmp_path / "out", region_threshold=0.7)
+    assert [row["verdict"] for row in rows[:2]] == ["Positive", "Negative"]
+    result = json.loads((tmp_path / "out" / "inspection.json").read_text())
+    assert result["settings"]["region_threshold"] == 0.7
+    assert result["settings"]["false_alarms"] is None
+    assert "chosen by hand" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_photo_that_has_changed_is_inspected_again(inspector, tmp_path):
@@ -303,9 +387,10 @@ def test_what_is_told_is_what_the_json_holds_at_once_and_later(site, inspector, 
     first, again = (inspect_photos([site], inspector, tmp_path / "out") for _ in range(2))
     assert first == again
     for row, photo in zip(first, told(tmp_path / "out"), strict=True):
-        for name in row.keys() & photo.keys() - {"regions"}:
+        for name in row.keys() & photo.keys() - {"regions", "cracks"}:
             assert row[name] == photo[name]
-        assert row["regions"] == (None if photo["error"] else len(photo["regions"]))
+        for name in ("regions", "cracks"):
+            assert row[name] == (None if photo["error"] else len(photo[name]))
 
 
 def test_settings_that_are_damaged_are_refused(site, inspector, tmp_path):

@@ -20,6 +20,7 @@ from crackclf.prediction.predict import predict
 from several import CRACKED, JOINT, SEVERAL, SPALLED
 
 BLOT = (240, 60, 320, 140)
+LINE = (80, 100, 360, 118)
 
 
 def test_a_blot_is_found_where_it_is(inspector):
@@ -86,7 +87,7 @@ def test_a_photo_taken_upright_is_inspected_upright(inspector, tmp_path):
     (region,) = found.regions
     assert region.box == pytest.approx((30, 8, 70, 48), abs=8)
     assert found.info == PhotoInfo(camera="FC3582")
-    assert found.draw_overlay().size == (90, 120)
+    assert found.draw_overlay().size == (90 + 8 + 90, 120)
 
 
 def test_a_model_that_answers_for_patches_only_comes_to_the_same_verdict(inspector):
@@ -176,18 +177,31 @@ def test_sound_peaks_are_the_highest_probabilities_on_sound_photos(inspector, tm
     assert peaks[0] < peaks[1] < peaks[2]
 
 
-def test_the_overlay_differs_from_the_photo_where_the_region_is_and_not_far_from_it(inspector):
-    photo = draw_blot(BLOT, (400, 300))
+def test_the_overlay_shows_the_photo_untouched_and_beside_it_the_cracks(inspector):
+    photo = draw_blot(LINE, (400, 300))
     overlay = inspect_photo(photo, inspector).draw_overlay(photo)
-    assert (overlay.mode, overlay.size) == ("RGB", (400, 300))
-    difference = np.abs(np.asarray(overlay).astype(int) - np.asarray(photo)).max(axis=2)
+    assert (overlay.mode, overlay.size) == ("RGB", (400, 608))
+    plain, drawn = (np.asarray(overlay.crop(x)) for x in ((0, 0, 400, 300), (0, 308, 400, 608)))
+    np.testing.assert_array_equal(plain, np.asarray(photo))
+    difference = np.abs(drawn.astype(int) - plain).max(axis=2)
+    assert difference[108:111, 120:320].max(axis=0).min() > 100  # The crack has a line.
+    assert difference[200:250].max() == 0
+    high = photo.transpose(Image.Transpose.ROTATE_90)
+    assert inspect_photo(high, inspector).draw_overlay(high).size == (608, 400)
+
+
+def test_the_heat_is_where_the_region_is_and_not_far_from_it(inspector):
+    photo = draw_blot(BLOT, (400, 300))
+    heat = inspect_photo(photo, inspector).draw_heat(photo)
+    assert (heat.mode, heat.size) == ("RGB", (400, 300))
+    difference = np.abs(np.asarray(heat).astype(int) - np.asarray(photo)).max(axis=2)
     assert difference[70:130, 250:310].min() > 20
     far = np.ones((300, 400), bool)
     far[0:200, 180:380] = False
     assert difference[far].max() == 0
 
 
-@pytest.mark.parametrize(("longest", "size"), [(100, (100, 75)), (1, (1, 1)), (2000, (400, 300))])
+@pytest.mark.parametrize(("longest", "size"), [(100, (100, 158)), (1, (10, 1)), (999, (400, 608))])
 def test_the_overlay_is_at_most_as_large_as_asked_for(longest, size, inspector):
     photo = draw_blot(BLOT, (400, 300))
     found = inspect_photo(photo, inspector)
@@ -226,7 +240,7 @@ def test_an_image_as_opened_is_inspected_as_its_file_is(inspector, tmp_path):
     assert (by_image.width, by_image.height) == (90, 120)
     assert by_image.regions == by_file.regions
     found = by_image.draw_overlay(np.asarray(read_photo(tmp_path / "turned.jpg")[0]))
-    assert found.size == (90, 120)
+    assert found.size == (90 + 8 + 90, 120)
 
 
 def test_an_array_of_no_pixels_is_refused(inspector):
@@ -268,7 +282,7 @@ def test_an_inspection_is_told_as_json_row_and_feature(inspector, tmp_path):
     assert (row["area_m2"], row["taken"], row["error"]) == (None, None, "")
     feature = found.to_geojson()
     assert feature["geometry"] == {"type": "Point", "coordinates": [151.25, -33.5]}
-    assert feature["properties"]["regions"] == 1
+    assert feature["properties"]["cracks"] == 0
     assert inspect_photo(draw_blot(), inspector).to_geojson() is None
 
 
@@ -284,6 +298,28 @@ def test_with_a_scale_an_inspection_has_areas_in_square_metres(inspector):
     assert found.to_row(20)["area_m2"] == record["area_m2"]
     with pytest.raises(UserError, match="mm_per_pixel must be above 0"):
         found.to_row(0)
+
+
+def test_the_cracks_in_the_regions_are_traced_and_measured(inspector):
+    found = inspect_photo(draw_blot(LINE, (400, 300)), inspector)
+    (crack,) = found.cracks
+    assert crack.length == pytest.approx(280, rel=0.1)
+    assert crack.mean_width == pytest.approx(18, abs=1)
+    (told,) = json.loads(json.dumps(found.to_dict(mm_per_pixel=0.5)))["cracks"]
+    assert (told["length_px"], told["max_width_px"]) == (crack.length, crack.max_width)
+    assert told["length_mm"] == pytest.approx(crack.length / 2, abs=1e-3)
+    assert told["mean_width_mm"] == pytest.approx(crack.mean_width / 2, abs=1e-3)
+    assert told["width_error_mm"] == 0.25
+    row = found.to_row(0.5)
+    assert (row["cracks"], row["length_mm"], row["max_width_px"]) == (
+        1,
+        told["length_mm"],
+        crack.max_width,
+    )
+    assert found.to_row()["length_mm"] is None
+    # A blot has no line, and its region stays.
+    blot = inspect_photo(draw_blot(BLOT, (400, 300)), inspector)
+    assert (blot.cracks, len(blot.regions), blot.to_row()["max_width_px"]) == ((), 1, None)
 
 
 ALONE = """

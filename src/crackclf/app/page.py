@@ -15,7 +15,8 @@ from crackclf.extras import need
 from crackclf.images.apart import check_apart
 from crackclf.images.decode import FORMATS, read_photo
 from crackclf.inspection.folder import inspect_photos
-from crackclf.inspection.overlay import lay_over
+from crackclf.inspection.overlay import lay_heat
+from crackclf.inspection.records import sum_up
 from crackclf.prediction.classifier import Classifier
 from crackclf.prediction.explain import explain
 from crackclf.prediction.predict import predict
@@ -167,18 +168,14 @@ def _ask(path: Path, mm_per_pixel: float | None, classifier: Classifier, out: Pa
     [photo] = inspect_photos([path], classifier, out, mm_per_pixel=mm_per_pixel)
     if photo["error"]:
         raise UserError(photo["error"])
-    area = f"{100 * photo['area_share']:.2f} % of the photo"
-    if photo["area_m2"] is not None:
-        area += f", {photo['area_m2']:.4g} m²"
     facts = {
         "Highest probability of a crack": f"{photo['probability']:.3f}",
-        "Regions outlined": str(photo["regions"]),
-        "Their area": area,
+        "Cracks traced": sum_up(photo) or "none",
         "Photo": f"{path.name}, {size}",
     }
     notes = (
-        "The brighter, the more probable a crack; a region reaches beyond the crack in it. The "
-        "report has each of them, and the thresholds."
+        "Lines are cracks, coloured by width; a region around them reaches beyond them. The report "
+        "has each of them, and the thresholds."
     )
     text = _describe(photo["verdict"], classifier.card, facts, notes)
     report = out / "report.html"
@@ -201,7 +198,7 @@ def _ask_patch(patch: Image.Image, size: str, classifier: Classifier, out: Path)
     patch = patch.resize((round(patch.width * scale) or 1, round(patch.height * scale) or 1))
     picture = Image.new("RGB", (2 * patch.width + _GAP, patch.height), "white")
     picture.paste(patch)
-    picture.paste(lay_over(patch, evidence, (), _SHOWN), (patch.width + _GAP, 0))
+    picture.paste(lay_heat(patch, evidence, _SHOWN), (patch.width + _GAP, 0))
     picture.save(out / "evidence.png")
     text = _describe(str(said.label), classifier.card, facts, notes)
     return _Answer(text, None, out / "evidence.png")

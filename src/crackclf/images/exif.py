@@ -28,6 +28,7 @@ class PhotoInfo:
         latitude: degrees, north positive (WGS 84).
         longitude: degrees, east positive.
         altitude: metres above sea level.
+        focal_length: in millimetres, as of a camera with 35 mm film.
     """
 
     taken: str | None = None
@@ -35,6 +36,7 @@ class PhotoInfo:
     latitude: float | None = None
     longitude: float | None = None
     altitude: float | None = None
+    focal_length: float | None = None
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
@@ -72,6 +74,8 @@ def _read_info(image: Image.Image) -> PhotoInfo:
         latitude=latitude if known else None,
         longitude=longitude if known else None,
         altitude=-altitude if altitude is not None and below else altitude,
+        # 0 says that it is not known.
+        focal_length=_number(details.get(ExifTags.Base.FocalLengthIn35mmFilm)) or None,
     )
 
 

@@ -18,14 +18,16 @@ from crackclf.files import is_draft, remove_drafts, user_path, write_whole
 from crackclf.images.check import digest_of
 from crackclf.images.decode import decoding, naming, read_content
 from crackclf.images.listing import find_images
-from crackclf.inspection.overlay import heat_layer, shrink
+from crackclf.inspection.overlay import crop_crack, heat_layer, shrink
 from crackclf.inspection.photo import FALSE_ALARMS, inspect_photo
-from crackclf.inspection.records import add_sizes, check_scale, to_row
+from crackclf.inspection.records import Scale, add_sizes, to_row
 from crackclf.inspection.report import write_report
 from crackclf.prediction.classifier import Classifier, as_classifier
 
 _SETTINGS, _PARTS, _OVERLAYS = "settings.json", ".parts", "overlays"
+_FORMAT = 2  # Of the parts: 2 has the cracks.
 _LONGEST = 80  # Bytes of a photo's name in that of its overlay.
+_CROPS, _CROP = 12, 300  # Cracks of a photo that are shown close up, and pixels of that.
 _PREVIEW = 1000  # Pixels of the longer side of a photo in the report.
 
 
@@ -35,14 +37,17 @@ def inspect_photos(
     out: str | os.PathLike = "inspection",
     false_alarms: float = FALSE_ALARMS,
     mm_per_pixel: float | None = None,
+    region_threshold: float | None = None,
+    distance: float | None = None,
+    width_classes: Sequence[float] = (),
 ) -> list[dict[str, Any]]:
     """Inspects photos and writes pictures, tables and a report.
 
-    The folder gets `report.html`, which needs nothing but itself, `photos.csv`,
-    `inspection.json`, `positions.geojson` when photos say where they were taken, and in
-    `overlays/` a picture of each. A photo is done once its part is written under `.parts/`: called
-    again with the same settings, it goes on with those that are missing. One photo at a time is in
-    memory.
+    The folder gets `report.html`, which needs nothing but itself, `photos.csv`, `cracks.csv`,
+    `inspection.json`, `cracks.coco.json` for annotation tools, `positions.geojson` when photos say
+    where they were taken, and in `overlays/` a picture of each. A photo is done once its part is written under `.parts/`: called
+    again with the same settings, it goes on with those that are missing. Called with other photos,
+    it adds them to those that are there. One photo at a time is in memory.
 
     Args:
         paths: photos, and folders that are searched through and through.
@@ -51,11 +56,16 @@ def inspect_photos(
         false_alarms: share of sound photos that may be called cracked; chooses the threshold by
             the card's `sound_peaks`.
         mm_per_pixel: millimetres on the surface for a pixel of the photos, when known.
+        region_threshold: probability above which the peak of a region must be, in place of the one
+            that `false_alarms` asks for; needs no `sound_peaks`.
+        distance: metres from the camera to the surface, in place of `mm_per_pixel`: with the focal
+            length in its EXIF it gives the scale of each photo that was not cropped.
+        width_classes: bounds of classes of crack widths in millimetres, such as (0.2, 0.4, 1).
 
     Returns:
-        For each photo in order its row of `photos.csv` and, as `overlay`, the path of its picture
-        from the folder; None where nothing is known. A photo that cannot be read has its `error`
-        set and does not stop the others.
+        For each photo of this call in order its row of `photos.csv` and, as `overlay`, the path of
+        its picture from the folder; None where nothing is known. A photo that cannot be read has
+        its `error` set and does not stop the others.
 
     Raises:
         UserError: when a path names no image, the folder holds something else, or the settings
@@ -68,15 +78,21 @@ def inspect_photos(
         print(photo["file"], photo["verdict"])
     ```
     """
-    check_scale(mm_per_pixel)
+    scale = Scale(mm_per_pixel, distance, tuple(width_classes))
     card = (classifier := as_classifier(classifier)).card
     files = [path for path in find_images(paths) if not _is_overlay(path)]
+    is_chosen = region_threshold is None
+    if region_threshold is None:
+        region_threshold = choose_region_threshold(card.sound_peaks, false_alarms)
+    elif not 0 < region_threshold < 1:
+        raise UserError(f"region_threshold must be between 0 and 1. Received: {region_threshold}.")
     settings = {
         "written_by": f"crackclf {__version__}",
+        "format": _FORMAT,
         "model": card.fingerprint,
-        "false_alarms": false_alarms,
-        "sound_photos": len(card.sound_peaks),
-        "region_threshold": choose_region_threshold(card.sound_peaks, false_alarms),
+        "false_alarms": false_alarms if is_chosen else None,
+        "sound_photos": len(card.sound_peaks) if is_chosen else 0,
+        "region_threshold": region_threshold,
         "threshold": card.threshold,
         "temperature": card.temperature,
         "patch_size": card.patch_size,
@@ -91,22 +107,24 @@ def inspect_photos(
     for path in tqdm(files, "Inspecting", unit=" photos", disable=len(files) < 2):
         file = {"file": show(path)}
         try:
-            part, found = _inspect_once(path, classifier, settings["region_threshold"], out)
-            record = add_sizes(found | file, mm_per_pixel)
+            part, found = _inspect_once(path, classifier, region_threshold, out)
+            record = add_sizes(found | file, scale)
         except UserError as error:
             part, record = None, file | {"error": str(error)}
         parts.append(part)
         rows.append(to_row(record) | {"overlay": record.get("overlay")})
 
+    before = _read_earlier(out, {row["file"] for row in rows})
+    told = [to_row(add_sizes(_read(part, file), scale)) for file, part in before] + rows
+
     def read_records() -> Iterator[dict[str, Any]]:
-        for row, part in zip(rows, parts, strict=True):
+        for row, part in zip(told, [part for _, part in before] + parts, strict=True):
             if part is None:
                 yield {"file": row["file"], "error": row["error"]}
             else:
-                found = json.loads(part.read_text(encoding="utf-8"))
-                yield add_sizes(found | {"file": row["file"]}, mm_per_pixel)
+                yield add_sizes(_read(part, row["file"]), scale)
 
-    write_report(out, settings | {"mm_per_pixel": mm_per_pixel}, rows, read_records)
+    write_report(out, settings | dataclasses.asdict(scale), told, read_records)
     return rows
 
 
@@ -159,6 +177,10 @@ def _inspect_once(
         "error": "",
         "preview": _embed(_encode(shrink(image, _PREVIEW), "JPEG", quality=75), "jpeg"),
         "heat": _embed(_encode(heat_layer(found.probability), "PNG"), "png"),
+        "crops": [
+            _embed(_encode(crop_crack(image, crack, _CROP), "JPEG", quality=80), "jpeg")
+            for crack in found.cracks[:_CROPS]
+        ],
     }
     write_whole(part, json.dumps(done))
     return part, done
@@ -171,6 +193,22 @@ def _read_part(part: Path, out: Path) -> dict[str, Any] | None:
         return found if (out / found["overlay"]).is_file() else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _read(part: Path, file: str) -> dict[str, Any]:
+    return json.loads(part.read_text(encoding="utf-8")) | {"file": file}
+
+
+def _read_earlier(out: Path, now: set[str]) -> list[tuple[str, Path]]:
+    """Photos that an earlier call has told of and this one does not, and their parts."""
+    try:
+        photos = json.loads((out / "inspection.json").read_text(encoding="utf-8"))["photos"]
+        found = [
+            (x["file"], out / _PARTS / f"{x['digest']}.json") for x in photos if not x["error"]
+        ]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+    return [(file, part) for file, part in found if file not in now and _read_part(part, out)]
 
 
 def _is_overlay(path: Path) -> bool:

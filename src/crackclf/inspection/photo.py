@@ -17,8 +17,9 @@ from crackclf.images.exif import PhotoInfo
 from crackclf.images.listing import Picture, Source, list_pictures
 from crackclf.inspection import records
 from crackclf.inspection.maps import map_cracks
-from crackclf.inspection.overlay import lay_over
+from crackclf.inspection.overlay import draw_cracks, lay_heat
 from crackclf.inspection.regions import Region, find_regions
+from crackclf.inspection.trace import Crack, trace_cracks
 from crackclf.prediction.classifier import Classifier, as_classifier
 
 FALSE_ALARMS = 0.05
@@ -37,6 +38,7 @@ class Inspection:
         affine: (a, b, c, d, e, f): the centre of the cell in a row and column is at x = a * column
             + b * row + c, y = d * column + e * row + f, in pixels from the upper left corner.
         regions: cracked regions, the most probable first.
+        cracks: those that can be traced in the regions, the longest first.
         threshold: probability that a region reaches out to.
         region_threshold: probability above which its peak must be.
         width: of the photo in pixels.
@@ -50,6 +52,7 @@ class Inspection:
     stride: tuple[float, float]
     affine: tuple[float, float, float, float, float, float]
     regions: tuple[Region, ...]
+    cracks: tuple[Crack, ...]
     threshold: float
     region_threshold: float
     width: int
@@ -60,13 +63,13 @@ class Inspection:
         """All but the map, ready for JSON, as in the `inspection.json` of `inspect_photos`.
 
         Args:
-            mm_per_pixel: millimetres on the surface for a pixel of the photo, to give areas in
-                square metres as well.
+            mm_per_pixel: millimetres on the surface for a pixel of the photo, to give lengths,
+                widths and areas on the surface as well.
 
         Raises:
             UserError: when the scale is not above 0.
         """
-        records.check_scale(mm_per_pixel)
+        scale = records.Scale(mm_per_pixel)
         area = round(sum(region.area for region in self.regions), 1)
         record = {
             "file": self.file,
@@ -84,10 +87,11 @@ class Inspection:
                 }
                 for region in self.regions
             ],
+            "cracks": [records.to_record(crack) for crack in self.cracks],
             "area_px": area,
             "area_share": round(area / (self.width * self.height), 6),
         }
-        return records.add_sizes(record, mm_per_pixel)
+        return records.add_sizes(record, scale)
 
     def to_row(self, mm_per_pixel: float | None = None) -> dict[str, Any]:
         """The values of a row of `photos.csv` by its columns; None where nothing is known.
@@ -108,11 +112,13 @@ class Inspection:
     def draw_overlay(
         self, photo: Image.Image | np.ndarray | None = None, longest: int = 2000
     ) -> Image.Image:
-        """Lays the map of probabilities and the outlines of the regions over the photo.
+        """Draws the photo as it is, and beside it with its cracks, coloured by width.
+
+        Regions are outlined; in one without a line, no crack could be traced.
 
         Args:
             photo: what was inspected; read again from `file` when None.
-            longest: the picture's longer side in pixels, if the photo is larger.
+            longest: longer side of each of the two in pixels, if the photo is larger.
 
         Returns:
             An RGB image.
@@ -126,6 +132,23 @@ class Inspection:
         inspect_photo("bridge.jpg").draw_overlay().save("bridge-cracks.jpg")
         ```
         """
+        return draw_cracks(self._read(photo), self.cracks, self.regions, longest)
+
+    def draw_heat(
+        self, photo: Image.Image | np.ndarray | None = None, longest: int = 2000
+    ) -> Image.Image:
+        """Lays the map of probabilities over the photo: the brighter, the more probable a crack.
+
+        Args:
+            photo: as for `draw_overlay`.
+            longest: longer side of the picture in pixels, if the photo is larger.
+
+        Raises:
+            UserError: as `draw_overlay`.
+        """
+        return lay_heat(self._read(photo), self.probability, longest)
+
+    def _read(self, photo: Image.Image | np.ndarray | None) -> Image.Image:
         if photo is None:
             if not self.file:
                 raise UserError("the photo was not a file; pass it as photo=.")
@@ -137,7 +160,7 @@ class Inspection:
                 f"{self.file}: expected the photo that was inspected, {self.width} x "
                 f"{self.height} pixels. Received: {photo.size}."
             )
-        return lay_over(photo, self.probability, self.regions, longest)
+        return photo
 
 
 def inspect_photo(
@@ -164,7 +187,7 @@ def inspect_photo(
 
     ```python
     inspection = inspect_photo("bridge.jpg")
-    print(inspection.verdict, [region.box for region in inspection.regions])
+    print(inspection.verdict, [(crack.length, crack.max_width) for crack in inspection.cracks])
     ```
     """
     pictures = list_pictures(photo)
@@ -175,7 +198,8 @@ def inspect_photo(
         region_threshold = choose_region_threshold(card.sound_peaks, FALSE_ALARMS)
     with pictures[0].opened() as (image, info):
         probability = map_cracks(image, classifier)
-    regions = find_regions(probability, image.size, card.threshold, region_threshold)
+        regions = find_regions(probability, image.size, card.threshold, region_threshold)
+        cracks = trace_cracks(image, probability, regions)
     rows, columns = probability.shape
     stride = (image.width / columns, image.height / rows)
     return Inspection(
@@ -185,6 +209,7 @@ def inspect_photo(
         stride=stride,
         affine=(stride[0], 0, stride[0] / 2, 0, stride[1], stride[1] / 2),
         regions=regions,
+        cracks=cracks,
         threshold=card.threshold,
         region_threshold=region_threshold,
         width=image.width,

@@ -13,7 +13,7 @@ from crackclf.evaluation.calibration import choose_region_threshold
 from crackclf.images.decode import open_image
 from crackclf.images.listing import Picture
 from crackclf.inspection.photo import FALSE_ALARMS, inspect_photo
-from crackclf.inspection.records import COLUMNS, check_scale
+from crackclf.inspection.records import COLUMNS, Scale
 from crackclf.prediction.classifier import Classifier, as_classifier
 from crackclf.prediction.predict import ask
 
@@ -117,8 +117,8 @@ class Predictor(CarriedModel):
 class Inspector(CarriedModel):
     """Inspects whole photos, given as bytes, wherever it was pickled to.
 
-    A call returns the columns of the `photos.csv` of `inspect_photos`, and in `regions_json` the
-    regions as its `inspection.json` has them.
+    A call returns the columns of the `photos.csv` of `inspect_photos`, and in `regions_json` and
+    `cracks_json` the regions and cracks as its `inspection.json` has them.
 
     Args:
         model: from `load_model`, or the folder of a saved model.
@@ -140,10 +140,13 @@ class Inspector(CarriedModel):
 
     columns: ClassVar[Mapping[str, str]] = {
         **{name: "string" for name in COLUMNS},
-        **{name: "int64" for name in ("regions", "width", "height")},
+        **{name: "int64" for name in ("cracks", "regions", "width", "height")},
         **{name: "double" for name in ("probability", "area_px", "area_share", "area_m2")},
+        **{name: "double" for name in ("length_px", "max_width_px", "length_mm", "max_width_mm")},
+        "mm_per_pixel": "double",
         **{name: "double" for name in ("latitude", "longitude", "altitude")},
         "regions_json": "string",
+        "cracks_json": "string",
     }
     images: ClassVar[int] = 1
     answer: ClassVar[str] = "verdict"
@@ -158,7 +161,7 @@ class Inspector(CarriedModel):
         if region_threshold is None:
             peaks = self.classifier.card.sound_peaks
             region_threshold = choose_region_threshold(peaks, FALSE_ALARMS)
-        check_scale(mm_per_pixel)
+        Scale(mm_per_pixel)  # Refuses what cannot be.
         self.region_threshold, self.mm_per_pixel = region_threshold, mm_per_pixel
 
     @property
@@ -177,5 +180,6 @@ class Inspector(CarriedModel):
             found = inspect_photo(open_image(content), self.classifier, self.region_threshold)
         except UserError as error:
             return {"error": str(error)}
-        regions = json.dumps(found.to_dict(self.mm_per_pixel)["regions"])
-        return found.to_row(self.mm_per_pixel) | {"regions_json": regions}
+        record = found.to_dict(self.mm_per_pixel)
+        told = {f"{name}_json": json.dumps(record[name]) for name in ("regions", "cracks")}
+        return found.to_row(self.mm_per_pixel) | told
