@@ -45,9 +45,10 @@ def inspect_photos(
 
     The folder gets `report.html`, which needs nothing but itself, `photos.csv`, `cracks.csv`,
     `inspection.json`, `cracks.coco.json` for annotation tools, `positions.geojson` when photos say
-    where they were taken, and in `overlays/` a picture of each. A photo is done once its part is written under `.parts/`: called
-    again with the same settings, it goes on with those that are missing. Called with other photos,
-    it adds them to those that are there. One photo at a time is in memory.
+    where they were taken, and in `overlays/` a picture of each. A photo is done once its part is
+    written under `.parts/`: called again with the same settings, it goes on with those that are
+    missing. Called with other photos, it adds them to those that are there. One photo at a time is
+    in memory.
 
     Args:
         paths: photos, and folders that are searched through and through.
