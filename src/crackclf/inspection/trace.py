@@ -17,7 +17,8 @@ _SCALES = (1, 2, 4)  # By which a photo is made smaller to find wider cracks.
 _SIGMAS: Any = (1.5, 2.5)  # Of dark ridges, in pixels of each scale.
 _SURE, _PERHAPS = 1.0, 0.5  # Strength of a ridge that is a crack, and of what goes on from it.
 _SPUR = 20  # Pixels: what leaves a line for less is the roughness of its edge.
-_SHORTEST = 40  # Pixels of a crack.
+_GAP = 24  # Pixels over which a crack goes on unseen.
+_SHORTEST = 100  # Pixels of a crack.
 _REACH, _STEP = 32, 0.25  # Of the profile across a crack, to each side, in pixels.
 _ACROSS = np.arange(-_REACH, _REACH + _STEP, _STEP)
 _CONTRAST = 0.5  # How many times its surface's mean deviation a crack is darker than that.
@@ -36,9 +37,9 @@ class Crack:
         max_width: in pixels, which one point in twenty exceeds; None where no edges are seen.
         angle: of its main direction, in degrees anticlockwise from the rows of the photo, 0..180.
         box: left, top, right, bottom in pixels.
-        lines: the main line and its branches. Of each, every fourth point as (x, y, width): in
-            pixels from the photo's upper left corner, and the width there; None where the edges
-            are not seen.
+        lines: its parts and branches, the longest first. Of each, every fourth point as (x, y,
+            width): in pixels from the photo's upper left corner, and the width there; None where
+            the edges are not seen.
     """
 
     probability: float
@@ -87,17 +88,26 @@ def _trace_region(photo: Image.Image, probability: np.ndarray, region: Region) -
             draw.polygon([(x - left, y - top) for x, y in ring], fill=ring is outer)
     ridge = np.where(np.asarray(inside), _dark_ridges(grey), 0)
     centre = skeletonize(apply_hysteresis_threshold(ridge, _PERHAPS, _SURE))
+    if not centre.any():
+        return []
     found: Any = ndimage.label(centre, np.ones((3, 3)))
-    labels, _ = found
-    cracks = []
-    for number, box in enumerate(ndimage.find_objects(labels), 1):
+    pieces, _ = found
+    away: Any = ndimage.distance_transform_edt(~centre)
+    found = ndimage.label(away <= _GAP / 2)
+    groups, count = found
+    lines: list[list[np.ndarray]] = [[] for _ in range(count + 1)]
+    for number, box in enumerate(ndimage.find_objects(pieces), 1):
         corner = (box[0].start, box[1].start)
-        lines = [_smooth(line + corner) for line in _split(labels[box] == number)]
-        if sum(map(_length, lines)) < _SHORTEST:
+        for line in _split(pieces[box] == number):
+            lines[groups[tuple(line[0] + corner)]].append(_smooth(line + corner))
+    cracks = []
+    for crack in lines:
+        if sum(map(_length, crack)) < _SHORTEST:
             continue
-        profiles = np.concatenate([_look_across(grey, line) for line in lines])
+        crack.sort(key=_length, reverse=True)
+        profiles = np.concatenate([_look_across(grey, line) for line in crack])
         if _is_dark(profiles):
-            cracks.append(_measure(profiles, lines, (left, top), photo.size, probability))
+            cracks.append(_measure(profiles, crack, (left, top), photo.size, probability))
     return cracks
 
 
