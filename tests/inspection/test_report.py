@@ -74,6 +74,33 @@ def test_rows_can_be_sorted_filtered_and_looked_into(report):
     assert dialog.locator("image").count() == 2
 
 
+def test_cracks_are_drawn_numbered_and_told_with_a_close_up_on_screen_and_in_print(show):
+    photo = draw_blot((20, 60, 380, 78), (400, 300))
+    photo.paste((10, 10, 10), (100, 200, 300, 214))
+    page = show({"two.png": photo, "none.png": draw_blot(size=(400, 300))})
+    assert "2 cracks were traced" in page.locator("body").inner_text()
+    assert [row[4] for row in rows_of(page)] == ["2", "0", ""]
+    assert rows_of(page)[0][1] == "two.png"  # The longest cracks come first.
+    page.locator("tr.photo").first.click()
+    dialog = page.get_by_role("dialog")
+    assert dialog.locator("svg text").all_text_contents() == ["1", "2"]
+    assert dialog.locator("svg .line").count() > 20
+    rows = [row.locator("td").all_inner_texts() for row in dialog.locator(".cracks tr").all()[1:]]
+    assert [row[0] for row in rows] == ["1", "2"]
+    assert float(rows[0][2].replace(",", "")) == pytest.approx(360 * 20, rel=0.1)
+    assert float(rows[1][4]) == pytest.approx(14 * 20, rel=0.1)
+    assert rows[0][-1] == ""  # Room for notes.
+    assert dialog.locator(".cracks img").count() == 2
+    link = dialog.get_by_text("original photo")
+    assert link.get_attribute("href") == "../site/two.png"
+    page.keyboard.press("Escape")
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#print section").count() == 1
+    assert page.locator("#print .cracks td").first.is_visible()
+    assert not page.locator("#filter").is_visible()
+
+
 def test_the_pictures_of_many_photos_are_shown_once_they_are_near_or_printed(show):
     page = show({f"{i:02}.png": draw_blot((30, 20, 80 + i % 9, 60)) for i in range(60)})
     pictures = page.locator(".small svg")

@@ -17,6 +17,7 @@ from crackclf.images.decode import FORMATS, read_photo
 from crackclf.inspection.folder import inspect_photos
 from crackclf.inspection.overlay import lay_heat
 from crackclf.inspection.records import sum_up
+from crackclf.inspection.report import link_to
 from crackclf.prediction.classifier import Classifier
 from crackclf.prediction.explain import explain
 from crackclf.prediction.predict import predict
@@ -181,7 +182,8 @@ def _ask(path: Path, mm_per_pixel: float | None, classifier: Classifier, out: Pa
     report = out / "report.html"
     content = report.read_text(encoding="utf-8")
     # A reader of the report need not know where the upload was.
-    report.write_text(content.replace(f"{path.parent}/", ""), encoding="utf-8")
+    content = content.replace(f"{path.parent}/", "").replace(link_to(str(path), out), "")
+    report.write_text(content, encoding="utf-8")
     return _Answer(text, report, out / photo["overlay"])
 
 

@@ -2,9 +2,11 @@
 
 import html
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from crackclf.files import format_table, write_whole, writing
 from crackclf.inspection.records import (
@@ -44,6 +46,7 @@ def write_report(
         for number, record in enumerate(read_records()):
             cracks += to_crack_rows(record)
             pictures = {name: record.pop(name) for name in _PICTURES if name in record}
+            pictures["original"] = link_to(record["file"], out)
             told.write(f"{',' * (number > 0)}\n{json.dumps(record)}".encode())
             shown.write(f"{_data(record)}{_data(pictures)}\n".encode())
         told.write(b"\n]}\n")
@@ -57,6 +60,14 @@ def write_report(
         write_whole(place, json.dumps(positions, indent=1) + "\n")
     else:
         place.unlink(missing_ok=True)  # Of an earlier run, with other photos.
+
+
+def link_to(file: str, out: Path) -> str:
+    """The way from the report to the original photo, as long as neither is moved."""
+    try:
+        return quote(Path(os.path.relpath(file, out)).as_posix())
+    except ValueError:  # On another drive.
+        return ""
 
 
 def _data(value: Mapping[str, Any]) -> str:
