@@ -104,21 +104,23 @@ def uploads(folder: Path) -> list[Path]:
 
 @pytest.mark.browser
 def test_a_photo_gets_a_verdict_a_map_and_a_report(page, address, folder, tmp_path):
-    draw_blot(BLOT).save(tmp_path / "pier 7.png")
+    draw_blot((20, 60, 380, 78), (400, 300)).save(tmp_path / "pier 7.png")
     page.get_by_label("Millimetres per pixel").fill("20")
     drop(page, tmp_path / "pier 7.png")
     page.locator(".verdict.cracked").wait_for()
     said = page.locator(".facts").inner_text()
     assert page.locator(".verdict").inner_text() == "Positive"
-    assert "Regions outlined\t1" in said
-    assert "m²" in said
+    assert re.search(r"Cracks traced\t1 crack, [67],\d\d\d mm long", said)
+    cells = page.locator("table.cracks td").all_inner_texts()
+    assert cells[0] == "1"
+    assert float(cells[3]) == pytest.approx(18 * 20, rel=0.1)
     picture = page.locator(".map img")
     picture.wait_for()
-    page.wait_for_function("document.querySelector('.map img')?.naturalWidth == 120")
+    page.wait_for_function("document.querySelector('.map img')?.naturalWidth == 400")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the report").click()
     report = Path(download.value.path()).read_text()
-    assert download.value.suggested_filename == "report.html"
+    assert download.value.suggested_filename == "pier 7-report.html"
     assert '"file": "pier 7.png"' in report
     assert '"verdict": "Positive"' in report
     assert str(folder) not in report
@@ -217,7 +219,7 @@ def test_it_answers_where_there_is_no_framework(tmp_path):
             photo = ask(web, send(web, "photo.png", encode(draw_blot(size=(900, 700)))))
         server.communicate("")
     assert "Probability of a crack" in patch["data"][0]
-    assert "Regions outlined" in photo["data"][0]
+    assert "Cracks traced" in photo["data"][0]
     assert server.returncode == 0
 
 

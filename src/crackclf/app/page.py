@@ -1,5 +1,6 @@
 """What the web page shows: a picture goes up, what the package makes of it comes back."""
 
+import csv
 import html
 import tempfile
 import threading
@@ -29,6 +30,7 @@ MEGABYTES = 64  # Of an upload, at most.
 KEPT = 15 * 60  # Seconds that a result can be looked at and downloaded.
 _AT_ONCE = 4  # Pictures that are decoded; they are answered one by one.
 _WAITING = 20  # Pictures; more are refused until one is answered.
+_LISTED = 10  # Cracks in the table beside the picture; the report has all.
 _SHOWN, _GAP = 600, 16  # Pixels of the longer side of a patch, and between it and its evidence.
 
 THEME = need("gradio.themes", "app").Default(
@@ -92,7 +94,7 @@ class Page(gr.Blocks):
                     upload = gr.File(label="Photo or patch", file_types=list(FORMATS), height=180)
                     scale = gr.Number(
                         label="Millimetres per pixel",
-                        info="On the surface, to give areas in m². 0 when not known.",
+                        info="On the surface, to give sizes in mm. 0 when not known.",
                     )
                     button = gr.Button("Inspect", variant="primary")
                     gr.Markdown(
@@ -178,8 +180,8 @@ def _ask(path: Path, mm_per_pixel: float | None, classifier: Classifier, out: Pa
         "Lines are cracks, coloured by width; a region around them reaches beyond them. The report "
         "has each of them, and the thresholds."
     )
-    text = _describe(photo["verdict"], classifier.card, facts, notes)
-    report = out / "report.html"
+    text = _describe(photo["verdict"], classifier.card, facts, notes) + _tabulate(out)
+    report = (out / "report.html").rename(out / f"{path.stem}-report.html")
     content = report.read_text(encoding="utf-8")
     # A reader of the report need not know where the upload was.
     content = content.replace(f"{path.parent}/", "").replace(link_to(str(path), out), "")
@@ -204,6 +206,23 @@ def _ask_patch(patch: Image.Image, size: str, classifier: Classifier, out: Path)
     picture.save(out / "evidence.png")
     text = _describe(str(said.label), classifier.card, facts, notes)
     return _Answer(text, None, out / "evidence.png")
+
+
+def _tabulate(out: Path) -> str:
+    """The longest cracks as a table; they have the numbers that they have in the picture."""
+    with (out / "cracks.csv").open(newline="", encoding="utf-8") as file:
+        cracks = list(csv.DictReader(file))[:_LISTED]
+    if not cracks:
+        return ""
+    unit = "mm" if cracks[0]["length_mm"] else "px"
+    names = [f"{name}_{unit}" for name in ("length", "mean_width", "max_width")]
+    titles = ("No.", f"Length, {unit}", f"Mean width, {unit}", f"Widest, {unit}", "Probability")
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    rows = ""
+    for crack in cracks:
+        cells = (html.escape(crack[x]) for x in ("crack", *names, "probability"))
+        rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    return f'<table class="cracks"><tr>{head}</tr>{rows}</table>'
 
 
 def _describe(label: str, card: Card, facts: dict[str, str], notes: str) -> str:
