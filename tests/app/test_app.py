@@ -114,7 +114,8 @@ def test_a_photo_gets_a_verdict_a_map_and_a_report(page, address, folder, tmp_pa
     assert re.search(r"Cracks traced\t1 crack, [67],\d\d\d mm long", said)
     cells = page.locator("table.cracks td").all_inner_texts()
     assert cells[0] == "1"
-    assert float(cells[3]) == pytest.approx(18 * 20, rel=0.1)
+    page.wait_for_function("document.querySelector('table.cracks img')?.naturalWidth == 300")
+    assert float(cells[4]) == pytest.approx(18 * 20, rel=0.1)
     picture = page.locator(".map img")
     picture.wait_for()
     page.wait_for_function("document.querySelector('.map img')?.naturalWidth == 400")

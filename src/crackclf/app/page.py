@@ -15,7 +15,7 @@ from crackclf.errors import UserError
 from crackclf.extras import need
 from crackclf.images.apart import check_apart
 from crackclf.images.decode import FORMATS, read_photo
-from crackclf.inspection.folder import inspect_photos
+from crackclf.inspection.folder import inspect_photos, read_crops
 from crackclf.inspection.overlay import lay_heat
 from crackclf.inspection.records import sum_up
 from crackclf.inspection.report import link_to
@@ -47,6 +47,7 @@ CSS = """
 .facts, .facts tr, .facts td { border: 0 !important }
 .facts { margin: .6em 0 } .facts td { padding: .15em 1.5em .15em 0 !important }
 .facts td + td { font-variant-numeric: tabular-nums; font-weight: 600 }
+.cracks img { width: 150px }
 .map img { max-height: 75vh; object-fit: contain }
 """
 _WELCOME = (
@@ -209,18 +210,27 @@ def _ask_patch(patch: Image.Image, size: str, classifier: Classifier, out: Path)
 
 
 def _tabulate(out: Path) -> str:
-    """The longest cracks as a table; they have the numbers that they have in the picture."""
+    """The longest cracks as a table, close up; they are numbered as in the picture."""
     with (out / "cracks.csv").open(newline="", encoding="utf-8") as file:
         cracks = list(csv.DictReader(file))[:_LISTED]
     if not cracks:
         return ""
+    crops = read_crops(out)
     unit = "mm" if cracks[0]["length_mm"] else "px"
     names = [f"{name}_{unit}" for name in ("length", "mean_width", "max_width")]
-    titles = ("No.", f"Length, {unit}", f"Mean width, {unit}", f"Widest, {unit}", "Probability")
+    titles = (
+        "No.",
+        "Close up",
+        f"Length, {unit}",
+        f"Mean width, {unit}",
+        f"Widest, {unit}",
+        "Probability",
+    )
     head = "".join(f"<th>{title}</th>" for title in titles)
     rows = ""
-    for crack in cracks:
-        cells = (html.escape(crack[x]) for x in ("crack", *names, "probability"))
+    for crack, crop in zip(cracks, crops, strict=False):
+        cells = [html.escape(crack[x]) for x in ("crack", *names, "probability")]
+        cells.insert(1, f'<img src="{crop}" alt="crack {cells[0]}, close up">')
         rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     return f'<table class="cracks"><tr>{head}</tr>{rows}</table>'
 
