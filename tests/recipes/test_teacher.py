@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -71,38 +73,63 @@ def test_an_interrupted_training_is_resumed(tmp_path):
     for a, b in zip(whole.parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(a, b)
     saved = build()
-    fitting.load(saved, tmp_path / "broken.pt")
+    teacher.train(saved, drawn(), tmp_path / "broken.pt", workers=0)
     for a, b in zip(again.parameters(), saved.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
-def test_the_answers_of_the_teachers_are_computed_once(tmp_path):
-    nets = [build().eval() for _ in range(2)]
+def test_its_answers_to_views_are_stored_once(tmp_path):
+    net, views = build().eval(), Views({}, {"drawn": 1.0}, 20, 64, seed=0)
     with torch.no_grad():
-        for sign, net in zip((1, -3), nets, strict=True):
-            net.head.weight += sign * 0.1
-    views = Views({}, {"drawn": 1.0}, 20, 64, seed=0)
-    teacher.label(nets, views, tmp_path / "views", workers=0)
+        net.head.weight += 0.1
+    teacher.label(net, views, tmp_path / "views", workers=0)
     stored = {path.stem: np.load(path) for path in (tmp_path / "views").iterdir()}
-    assert stored["features"].shape == (20, 2, 2, 8)
+    assert stored["logits"].shape == (20, 2, 2)
     for number in (0, 19):
         image, is_cracked, of_set = views[number]
         np.testing.assert_array_equal(stored["images"][number], image)
         assert stored["is_cracked"][number] == is_cracked
         assert stored["of_set"][number] == of_set
     with torch.inference_mode():
-        images = torch.from_numpy(stored["images"])
-        np.testing.assert_allclose(
-            stored["logits"], (nets[0](images) + nets[1](images)) / 2, atol=1e-4
-        )
+        logits = net(torch.from_numpy(stored["images"]))
+    np.testing.assert_allclose(stored["logits"], logits, atol=1e-4)
     before = (tmp_path / "views" / "logits.npy").stat().st_mtime_ns
-    teacher.label(nets, views, tmp_path / "views", workers=0)
+    teacher.label(net, views, tmp_path / "views", workers=0)
     assert (tmp_path / "views" / "logits.npy").stat().st_mtime_ns == before
 
 
-def test_they_answer_for_files_of_any_size(make_folder):
+def test_it_answers_for_files_of_any_size(make_folder):
     folder = make_folder({"a": 3})
     files = sorted((folder / "a").iterdir())
-    probabilities = teacher.answer([build().eval()], files, 64)
+    probabilities = teacher.answer(build().eval(), files, 64)
     assert probabilities.shape == (3,)
     assert ((probabilities > 0) & (probabilities < 1)).all()
+
+
+def work_together(number: int, out: Path, files: list[Path]) -> None:
+    """One of two processes that train, store and answer together."""
+    torch.set_num_threads(1)
+    store = f"file://{out / 'store'}"
+    torch.distributed.init_process_group("gloo", store, rank=number, world_size=2)
+    teacher.build_base = lambda variant, pretrained: (Base(), 8)
+    net = build()
+    teacher.train(net, drawn(), out / "net.pt", workers=0)
+    teacher.label(net, drawn(3 * teacher.BATCH_SIZE - 3), out / "views", workers=0)
+    np.save(out / f"{number}.npy", teacher.answer(net, files, 64))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_do_together_what_one_does(tmp_path, make_folder):
+    folder = make_folder({"a": 3})
+    files = sorted((folder / "a").iterdir())
+    torch.multiprocessing.spawn(work_together, (tmp_path, files), nprocs=2)
+    net, start = build(), build()
+    teacher.train(net, drawn(), tmp_path / "net.pt", workers=0)
+    assert not torch.equal(net.head.weight, start.head.weight)
+    teacher.label(net, drawn(3 * teacher.BATCH_SIZE - 3), tmp_path / "alone", workers=0)
+    for name in ("images", "logits", "is_cracked", "of_set"):
+        together, alone = (np.load(tmp_path / x / f"{name}.npy") for x in ("views", "alone"))
+        np.testing.assert_allclose(together, alone, rtol=1e-2, atol=1e-4)
+    for number in range(2):
+        together = np.load(tmp_path / f"{number}.npy")
+        np.testing.assert_allclose(together, teacher.answer(net, files, 64), rtol=1e-4)
