@@ -17,7 +17,7 @@ PICTURES = {
     "02_compare_vgg16_resnet50": 5,
     "03_resnet18_pytorch": 3,
     "04_overfitting": 3,
-    "05_inspect_site_photos": 5,
+    "05_inspect_site_photos": 6,
     "06_few_uneven_images": 3,
 }
 # What each leaves behind; the fifth trains nothing.

@@ -319,7 +319,7 @@ def test_a_file_name_cannot_break_out_of_the_report(name, inspector, tmp_path):
     )
     assert page.count("<script") == page.count("</script>") == 3
     assert json.loads(facts)["file"] == str(path)
-    assert json.loads(pictures).keys() == {"preview", "heat"}
+    assert json.loads(pictures).keys() == {"preview", "heat", "crops", "original"}
     assert next(csv.DictReader((tmp_path / "out" / "photos.csv").open()))["file"] == str(path)
 
 
