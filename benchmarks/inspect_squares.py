@@ -56,8 +56,8 @@ def find(folder: Path) -> dict[str, tuple[list[Path], np.ndarray]]:
     """Of each whole photo its squares in order, and which of them are cracked."""
     squares: dict[str, list[tuple[int, Path]]] = {}
     for path in folder.glob("*/*.jpg"):
-        photo, number = re.fullmatch(r"(\w+)-(\d+)", path.stem).groups()  # type: ignore[union-attr]
-        squares.setdefault(photo, []).append((int(number), path))
+        if match := re.match(r"([DPW]_\d+)-(\d+)", path.stem):
+            squares.setdefault(match[1], []).append((int(match[2]), path))
     whole = {k: [path for _, path in sorted(v)] for k, v in squares.items() if len(v) > WHOLE}
     return {
         photo: (paths, np.array([x.parent.name == "crack" for x in paths]).reshape(-1, COLUMNS))

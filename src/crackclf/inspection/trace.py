@@ -95,8 +95,12 @@ def _trace_region(photo: Image.Image, probability: np.ndarray, region: Region) -
     away: Any = ndimage.distance_transform_edt(~centre)
     found = ndimage.label(away <= _GAP / 2)
     groups, count = found
+    # Of most, all pixels are too few, even if each step of them went across a corner.
+    is_long = np.bincount(groups[centre], minlength=count + 1) >= _SHORTEST / np.sqrt(2)
     lines: list[list[np.ndarray]] = [[] for _ in range(count + 1)]
-    for number, box in enumerate(ndimage.find_objects(pieces), 1):
+    for number, box in enumerate(ndimage.find_objects(np.where(is_long[groups], pieces, 0)), 1):
+        if box is None:
+            continue
         corner = (box[0].start, box[1].start)
         for line in _split(pieces[box] == number):
             lines[groups[tuple(line[0] + corner)]].append(_smooth(line + corner))
