@@ -23,6 +23,7 @@ _REACH, _STEP = 32, 0.25  # Of the profile across a crack, to each side, in pixe
 _ACROSS = np.arange(-_REACH, _REACH + _STEP, _STEP)
 _CONTRAST = 0.5  # How many times its surface's mean deviation a crack is darker than that.
 _NEAR = 3  # Pixels from the line within which the crack is darkest.
+_SMOOTH = 2  # Standard deviation, in points of a line, of what takes the steps of pixels away.
 _EVERY = 4  # Points of a line, of which one is told.
 
 
@@ -168,7 +169,7 @@ def _smooth(line: np.ndarray) -> np.ndarray:
     """The line without the steps of its pixels, which would make it longer."""
     from scipy import ndimage
 
-    return ndimage.gaussian_filter1d(line.astype(np.float64), 3, axis=0, mode="nearest")
+    return ndimage.gaussian_filter1d(line.astype(np.float64), _SMOOTH, axis=0, mode="nearest")
 
 
 def _length(line: np.ndarray) -> float:
