@@ -40,10 +40,23 @@ def write_report(
     before, _, after = page.partition("<!--photos-->")
     head = json.dumps({"written_by": settings["written_by"], "settings": dict(settings)})
     cracks: list[dict[str, Any]] = []
-    with writing(out / "report.html") as shown, writing(out / "inspection.json") as told:
+    images: list[dict[str, Any]] = []
+    with (
+        writing(out / "report.html") as shown,
+        writing(out / "inspection.json") as told,
+        writing(out / "cracks.coco.json") as coco,
+    ):
+        coco.write(b'{"annotations": [')
         shown.write(before.encode())
         told.write(f'{head[:-1]}, "photos": ['.encode())
         for number, record in enumerate(read_records()):
+            for count, annotation in enumerate(_annotate(record, number + 1), len(cracks) + 1):
+                coco.write(
+                    f"{',' * (count > 1)}\n{json.dumps({'id': count} | annotation)}".encode()
+                )
+            if not record["error"]:
+                known = {key: record[key] for key in ("width", "height")}
+                images.append({"id": number + 1, "file_name": record["file"]} | known)
             cracks += to_crack_rows(record)
             pictures = {name: record.pop(name) for name in _PICTURES if name in record}
             pictures["original"] = link_to(record["file"], out)
@@ -51,7 +64,8 @@ def write_report(
             shown.write(f"{_data(record)}{_data(pictures)}\n".encode())
         told.write(b"\n]}\n")
         shown.write(after.encode())
-    _write_coco(out / "cracks.coco.json", settings["positive_class"], read_records())
+        rest = {"images": images, "categories": [{"id": 1, "name": settings["positive_class"]}]}
+        coco.write(f"\n], {json.dumps(rest)[1:]}\n".encode())
     write_whole(out / "photos.csv", format_table(COLUMNS, rows))
     write_whole(out / "cracks.csv", format_table(CRACK_COLUMNS, cracks))
     features, place = [x for x in map(to_feature, rows) if x], out / "positions.geojson"
@@ -121,28 +135,16 @@ def _scale(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
     return text
 
 
-def _write_coco(file: Path, name: str, records: Iterator[dict[str, Any]]) -> None:
-    """Writes the cracks as polygons of COCO, which annotation tools read."""
-    images, count = [], 0
-    with writing(file) as content:
-        content.write(b'{"annotations": [')
-        for number, record in enumerate(records, 1):
-            if record["error"]:
-                continue
-            sizes = {"width": record["width"], "height": record["height"]}
-            images.append({"id": number, "file_name": record["file"], **sizes})
-            for crack in record["cracks"]:
-                count += 1
-                left, top, right, bottom = crack["box"]
-                annotation = {
-                    **{"id": count, "image_id": number, "category_id": 1, "iscrowd": 0},
-                    "bbox": [left, top, round(right - left, 1), round(bottom - top, 1)],
-                    "area": round(crack["length_px"] * (crack["mean_width_px"] or 1), 1),
-                    "segmentation": to_polygons(crack),
-                }
-                content.write(f"{',' * (count > 1)}\n{json.dumps(annotation)}".encode())
-        rest = {"images": images, "categories": [{"id": 1, "name": name}]}
-        content.write(f"\n], {json.dumps(rest)[1:]}\n".encode())
+def _annotate(record: Mapping[str, Any], image: int) -> Iterator[dict[str, Any]]:
+    """The cracks of a photo as polygons of COCO; the file numbers them."""
+    for crack in record.get("cracks", ()):
+        left, top, right, bottom = crack["box"]
+        yield {
+            **{"image_id": image, "category_id": 1, "iscrowd": 0},
+            "bbox": [left, top, round(right - left, 1), round(bottom - top, 1)],
+            "area": round(crack["length_px"] * (crack["mean_width_px"] or 1), 1),
+            "segmentation": to_polygons(crack),
+        }
 
 
 def _totals(rows: Sequence[Mapping[str, Any]]) -> str:
