@@ -1,4 +1,5 @@
 import csv
+import inspect
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 from conftest import build_card, build_keras, run
+from crackclf import __version__
+from crackclf.cli import app
 from crackclf.errors import UserError
 from crackclf.training.settings import TrainSettings
 
@@ -154,7 +157,9 @@ def test_predictions_go_on_past_a_broken_image(make_folder, saved, tmp_path, mon
     rows = list(csv.DictReader(table.open()))
     assert len(rows) == 5
     assert [bool(row["label"]) for row in rows] == [True, True, False, True, True]
-    assert "1 of 5 images could not be read" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 of 5 images could not be read" in said
+    assert "crackclf: Positive: a probability of 0.5000 or more" in said
 
 
 def test_the_shipped_model_answers_without_training(sample, tmp_path, monkeypatch, capsys):
@@ -185,11 +190,20 @@ def test_evaluate_takes_folders_of_other_names(make_folder, saved, tmp_path, mon
     assert figures["positive_class"] == "Positive"
 
 
-@pytest.mark.parametrize("command", ["sample", "download", "train", "evaluate", "predict"])
-def test_help_teaches_by_example(command, monkeypatch, capsys):
-    assert run(monkeypatch, command, "--help") == 0
-    examples = capsys.readouterr().out.split("Example")[1].split("Arguments")[0].splitlines()[1:]
-    assert any(line.strip().startswith(f"crackclf {command} ") for line in examples)
+@pytest.mark.parametrize("command", [x.callback for x in app.registered_commands])
+def test_help_teaches_by_two_examples_and_fits_80_columns(command, monkeypatch, capsys):
+    name = command.__name__
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(monkeypatch, name, "--help") == 0
+    shown = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    said = [line.strip().replace("\\[", "[") for line in inspect.getdoc(command).splitlines()]
+    assert [line for line in said if line not in shown] == []  # None is broken in two.
+    assert sum(x.split()[:2] == ["crackclf", name] for x in shown[shown.index("Examples:") :]) >= 2
+
+
+def test_the_version_is_told(monkeypatch, capsys):
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"crackclf {__version__}\n"
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
@@ -198,7 +212,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("crackclf.training.run.train_folder", interrupted)
     assert run(monkeypatch, "train", tmp_path) == 130
-    assert "started again with the same arguments, it goes on" in capsys.readouterr().err
+    assert "Run the same command again to go on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("language", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"HOME": ""}])

@@ -168,7 +168,7 @@ def test_ctrl_c_keeps_what_came(server, tool, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr("time.sleep", interrupt)  # While it waits to connect again.
         assert run(monkeypatch, "download", tmp_path / "metu") == 130
-    assert "started again with the same arguments, it goes on" in capsys.readouterr().err
+    assert "Run the same command again to go on" in capsys.readouterr().err
     assert (tmp_path / "metu.rar.part").read_bytes() == server.body[:70_000]
     assert run(monkeypatch, "download", tmp_path / "metu") == 0
     assert server.asked() == [None, "bytes=70000-"]

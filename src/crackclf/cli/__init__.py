@@ -5,9 +5,11 @@ import io
 import os
 import sys
 import tempfile
+from typing import Annotated
 
 import typer
 
+from crackclf import __version__
 from crackclf.cli.app import app as page
 from crackclf.cli.audit import audit
 from crackclf.cli.compare import compare
@@ -27,23 +29,44 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Tells cracked concrete from sound concrete.\n\n"
-    "\b\nAt once, with the model that comes with it:\n"
+    "With the model in the box, which needs no training:\n"
     "  crackclf inspect site-photos/\n"
     "  crackclf predict patches/\n\n"
-    "\b\nA first round of training, nothing to download:\n"
+    "A first training, on drawn images:\n"
     "  crackclf sample data/sample\n"
     "  crackclf train data/sample --out saved_models/first\n"
     "  crackclf evaluate saved_models/first data/sample\n"
     "  crackclf predict data/sample/Positive --model saved_models/first\n\n"
-    "\b\nOn 40,000 real patches:\n"
+    "A training on 40,000 real patches:\n"
     "  crackclf download data/metu\n"
     "  crackclf train data/metu --out saved_models/metu",
 )
-_DATA = (sample, download, audit)
-_MODELS = (train, compare, evaluate, export)
-_PICTURES = (predict, inspect, explain, page)
-for _command in (*_DATA, *_MODELS, *_PICTURES):
-    app.command()(_command)
+_PANELS = {
+    "Look for cracks": (predict, inspect, explain, page),
+    "Get images": (sample, download, audit),
+    "Train a model": (train, compare, evaluate, export),
+}
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"crackclf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

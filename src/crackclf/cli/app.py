@@ -11,18 +11,17 @@ from crackclf.cli import options
 
 
 def app(
-    model: Annotated[str, typer.Option(help=options.MODEL)] = "shipped",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of this machine.")] = 7860,
+    model: options.ModelOption = "shipped",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of this machine.")] = 7860,
     sha256: options.Sha256 = None,
 ) -> None:
-    """Serves a web page on this machine: drop a photo, see where its cracks are.
+    """Opens a web page on this machine: drop a photo, see its cracks.
 
-    A patch is answered with its probability and where in it the evidence lies, a whole photo with
-    its map, outlined regions and a report to download, as `crackclf inspect` writes it. The page
-    can be opened on this machine only, and works without a network. Nothing is kept: uploads are
-    deleted once they are answered, everything else when the page is stopped with Ctrl-C.
+    A patch gets its probability and a picture of the evidence. A whole photo
+    gets its traced cracks and a report to download. The page can be opened on
+    this machine only, and needs no network. Uploads are deleted once they are
+    answered, everything else when the page is stopped with Ctrl-C.
 
-    \b
     Examples:
       crackclf app
       crackclf app --model saved_models/first --port 8080

@@ -1,4 +1,4 @@
-"""crackclf audit."""
+"""`crackclf audit`."""
 
 import os
 from pathlib import Path
@@ -15,24 +15,26 @@ def audit(
     json_file: options.Json = None,
     html_file: Annotated[
         Path | None,
-        typer.Option("--html", help="Also write a page with pictures there.", metavar="FILE"),
+        typer.Option(
+            "--html", help="Also write a page with pictures to this file.", metavar="FILE"
+        ),
     ] = None,
     quarantine: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to make, with copies of the files to look at and a table of the reasons.",
+            help="Also copy the files to look at into this new folder, with the reasons.",
             metavar="FOLDER",
         ),
     ] = None,
 ) -> None:
-    """Says what is wrong with a folder of images before anything is trained on it.
+    """Checks a folder of images before a training.
 
-    It finds files that cannot be read, copies and near-copies, pictures that are in more than one
-    class, odd sizes, and labels that may be wrong. Labels are judged by cross-validation: by models
-    that have not seen the image. Nothing is moved, changed or deleted. Exit status 0 when the
-    folder is clean, 1 when it is not.
+    It lists files that cannot be read, copies, near-copies, images that are
+    in more than one class, odd sizes, and labels that may be wrong. Labels
+    are checked by cross-validation. Nothing is moved, changed or deleted.
 
-    \b
+    The exit status is 0 for a clean folder and 1 for one with findings.
+
     Examples:
       crackclf audit data/metu --html metu.html
       crackclf audit data/metu --json metu.json --quarantine metu-odd

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Engine(StrEnum):
-    """Who does the work."""
+    """Where the work is done."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -23,14 +23,14 @@ _PANEL = "Cluster"
 EngineOption = Annotated[
     Engine,
     typer.Option(
-        help="This process, or a Ray cluster: pip install 'crackclf\\[ray]'.",
+        help="Work in this process, or on a Ray cluster (pip install 'crackclf\\[ray]').",
         rich_help_panel=_PANEL,
     ),
 ]
 Address = Annotated[
     str | None,
     typer.Option(
-        help="Of a running Ray cluster; without it, ray takes the cores of this machine.",
+        help="Address of a running Ray cluster. Without it, Ray runs on this machine.",
         metavar="HOST:PORT",
         rich_help_panel=_PANEL,
     ),
@@ -38,8 +38,8 @@ Address = Annotated[
 Parquet = Annotated[
     Path | None,
     typer.Option(
-        help="With --engine ray: folder of Parquet files to make, a row for each image, or one "
-        "whose run is to go on.",
+        help="Folder for the results of --engine ray: Parquet files, one row per image. An "
+        "interrupted run goes on there.",
         metavar="FOLDER",
         rich_help_panel=_PANEL,
     ),
@@ -47,25 +47,25 @@ Parquet = Annotated[
 
 
 def check_engine(engine: Engine, address: str | None) -> None:
-    """Finds out whether the engine can be used, before hours of work rather than after."""
+    """Refuses an engine that cannot be used, before hours of work."""
     if engine == Engine.RAY:
         from crackclf.ray.cluster import check_address
 
         check_address(address)
     elif address is not None:
-        raise UserError("--address goes with --engine ray.")
+        raise UserError("--address needs --engine ray.")
 
 
 def check_results(engine: Engine, parquet: Path | None, other: object) -> None:
     """Refuses results that the engine does not write, before it begins."""
     if engine == Engine.LOCAL and parquet is not None:
-        raise UserError("--parquet goes with --engine ray.")
+        raise UserError("--parquet needs --engine ray.")
     if engine == Engine.RAY and (parquet is None or other is not None):
-        raise UserError("--engine ray writes to --parquet FOLDER, which it needs, and only there.")
+        raise UserError("--engine ray needs --parquet FOLDER, and writes nothing else.")
 
 
 def answer(model: "CarriedModel", paths: list[str], out: Path, address: str | None) -> None:
-    """Answers for images on a cluster, and prints what came of it; see `map_images`."""
+    """Predicts or inspects images on a cluster, and prints the counts of each answer."""
     from crackclf.ray.answers import map_images
 
     outcome = map_images(model, paths, out, address)

@@ -14,10 +14,10 @@ def compare(
     backbones: Annotated[
         list[str],
         typer.Option(
-            help="Two or more of mobilenetv2, mobilenetv3large, vgg16, vgg16-block4 (cut off "
-            "behind its fourth block), resnet50, resnet50v2, efficientnetv2b0, efficientnetlite0, "
-            "efficientnetlite1, efficientnetlite2, convnexttiny, resnet18-torch (in PyTorch, an "
-            "extra).",
+            help="Two or more of mobilenetv2, mobilenetv3large, vgg16, vgg16-block4 (vgg16 up to "
+            "its fourth block), resnet50, resnet50v2, efficientnetv2b0, efficientnetlite0, "
+            "efficientnetlite1, efficientnetlite2, convnexttiny and resnet18-torch (in PyTorch: "
+            "pip install 'crackclf\\[torch]').",
             metavar="NAME ...",
         ),
     ],
@@ -25,20 +25,19 @@ def compare(
     out: Annotated[
         Path,
         typer.Option(
-            help="Folder for figures and plot; the models go to OUT-NAME, the curves to logs/."
+            help="Folder for figures and plot. Each model goes to OUT-NAME, its curves to logs/."
         ),
     ] = Path("saved_models/comparison"),
     json_file: options.Json = None,
     **settings: Any,
 ) -> None:
-    """Trains a classifier on each of several bases and says which is worth its cost.
+    """Compares backbones: accuracy, speed and size on the same images.
 
-    All have the same split, head and number of epochs. Accuracy comes with its 95 % interval, each
-    pair with McNemar's exact test on the same test images. A base whose weights cannot be had is
-    named and left out. Interrupted, and started again with the same arguments, it goes on with
-    those that are not done.
+    Each backbone is trained with the same split, head and number of epochs.
+    The table has the accuracy with its 95 % interval, and McNemar's exact
+    test for each pair. A backbone without weights is named and left out.
+    To go on after an interruption, run the same command again.
 
-    \b
     Examples:
       crackclf compare data/metu --backbones vgg16 resnet50 mobilenetv2
       crackclf compare data/metu --backbones vgg16 vgg16-block4 --json vgg.json

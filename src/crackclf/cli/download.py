@@ -1,4 +1,4 @@
-"""crackclf download."""
+"""`crackclf download`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,24 +9,25 @@ from crackclf.cli import options
 
 
 def download(
-    directory: Annotated[Path, typer.Argument(help="Folder to make; must not exist.")],
+    directory: Annotated[Path, typer.Argument(help="Folder to make. It must not exist.")],
     archive: Annotated[
         Path | None,
         typer.Option(
-            help="A file downloaded before, instead of the network: the RAR, or a ZIP of the two "
-            "folders. It is not changed.",
+            help="An archive that is already here: the RAR, or a ZIP of the two folders. It is "
+            "not changed.",
             metavar="FILE",
         ),
     ] = None,
 ) -> None:
-    """Downloads METU's 40,000 concrete patches, cracked and sound.
+    """Downloads the 40,000 concrete patches of METU (241 MB).
 
-    Concrete Crack Images for Classification (Özgenel, https://doi.org/10.17632/5y9wdsg2zt.2,
-    CC BY 4.0), 241 MB. Unpacking takes one of unrar, 7zz, 7z, bsdtar and unar (Debian and Ubuntu:
-    apt install libarchive-tools). An interrupted download goes on when the command is run again:
-    until the images are there, what was received is kept beside the folder (data/metu.rar.part).
+    Concrete Crack Images for Classification, by Özgenel, CC BY 4.0:
+    https://doi.org/10.17632/5y9wdsg2zt.2
 
-    \b
+    Unpacking needs unrar, 7zz, 7z, bsdtar or unar. On Debian and Ubuntu:
+    apt install libarchive-tools. To go on after an interruption, run the
+    same command again. The part received is kept in data/metu.rar.part.
+
     Examples:
       crackclf download data/metu
       crackclf download data/metu --archive ~/Downloads/archive.zip

@@ -1,14 +1,10 @@
 """`crackclf evaluate`."""
 
-from typing import Annotated
-
-import typer
-
 from crackclf.cli import options
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help=options.MODEL)],
+    model: options.Model,
     directory: options.Labelled,
     positive: options.Positive = None,
     json_file: options.Json = None,
@@ -17,10 +13,9 @@ def evaluate(
 ) -> None:
     """Measures a saved model on a folder of labelled images.
 
-    The class folders may have other names than those the model was trained on, if it has two
-    classes.
+    For a model of two classes the folders may have any names. --positive then
+    says which one holds the cracked images.
 
-    \b
     Examples:
       crackclf evaluate saved_models/first data/metu
       crackclf evaluate shipped data/bridge --positive damaged --json bridge.json

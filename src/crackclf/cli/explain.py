@@ -6,26 +6,29 @@ from typing import Annotated
 import typer
 
 from crackclf.cli import options
-from crackclf.errors import UserError
+from crackclf.errors import UserError, notice
 from crackclf.files import user_path
 
 _MOST = 60  # Patches in one picture.
 
 
 def explain(
-    paths: Annotated[list[Path], typer.Argument(help="Patches and folders of patches.")],
-    out: Annotated[Path, typer.Option(help="PNG file to write; must not exist.", metavar="FILE")],
-    model: Annotated[str, typer.Option(help=options.MODEL)] = "shipped",
+    paths: Annotated[list[Path], typer.Argument(help="Patches, or folders of patches.")],
+    out: Annotated[
+        Path, typer.Option(help="PNG file to write. It must not exist.", metavar="FILE")
+    ],
+    model: options.ModelOption = "shipped",
     sha256: options.Sha256 = None,
 ) -> None:
-    """Shows where in a patch the evidence for a crack lies.
+    """Shows which part of a patch looks like a crack.
 
-    One picture of all patches, each beside itself with the evidence laid over it; at most 60. For
-    whole photos there is `crackclf inspect`.
+    The picture shows each patch, and beside it the same patch with the
+    evidence for a crack laid over it. It takes up to 60 patches. For whole
+    photos use `crackclf inspect`.
 
-    \b
-    Example:
-      crackclf explain patch.jpg other.jpg --out why.png
+    Examples:
+      crackclf explain patch.jpg --out why.png
+      crackclf explain patches/ --model saved_models/first --out why.png
     """
     options.check_model(model, sha256)
     out = user_path(out)
@@ -57,4 +60,6 @@ def explain(
     )
     with writing(out) as file:
         figure.savefig(file, format="png", dpi=120)
+    card = classifier.card
+    notice(f"{card.positive_class}: a probability of {card.threshold:.4f} or more")
     print(out)

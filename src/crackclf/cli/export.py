@@ -1,4 +1,4 @@
-"""The command that takes a model out of Python."""
+"""`crackclf export`."""
 
 import tempfile
 from pathlib import Path
@@ -14,45 +14,46 @@ _DRAWN = 32
 
 
 def export(
-    model: Annotated[str, typer.Argument(help=options.MODEL)],
-    format: Annotated[str, typer.Option(help="onnx, openvino, litert or saved_model.")],
+    model: options.Model,
+    format: Annotated[str, typer.Option(help="One of onnx, openvino, litert and saved_model.")],
     out: Annotated[
         Path,
         typer.Option(
-            help="File to write: .onnx, .xml (and .bin beside it) for openvino, .tflite for "
-            "litert; a folder for saved_model."
+            help="File to write, ending in .onnx, .xml (openvino; the weights go to a .bin) or "
+            ".tflite (litert). A folder for saved_model."
         ),
     ],
     int8: Annotated[
         bool,
         typer.Option(
             "--int8",
-            help="Quantise to 8 bits by 300 images of DATA: a fraction of the size, and faster.",
+            help="Quantise to 8 bits, with 300 images of --data. Smaller and faster.",
         ),
     ] = False,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with one sub-folder of images per class. The file is checked on those "
-            "that the model was tested on, or, if there are none, was not trained on; without "
-            "this option on drawn ones.",
+            help="Folder with one sub-folder of images per class, to check the file on. Images "
+            "that the model was trained on are left out. Without this option the file is checked "
+            "on drawn images.",
         ),
     ] = None,
     positive: options.Positive = None,
     sha256: options.Sha256 = None,
 ) -> None:
-    """Writes a model for another runtime, and checks it there.
+    r"""Writes a model as ONNX, OpenVINO, LiteRT or SavedModel, and checks it.
 
-    The file takes images of any size, uint8 RGB, and gives calibrated probabilities: resizing,
-    preprocessing and softmax are inside. Class names and threshold travel with it as JSON. It is
-    run by its own runtime, and removed again when it gives other probabilities than the model.
+    The file takes uint8 RGB images of any size and gives calibrated
+    probabilities. Resizing, preprocessing and softmax are part of it. Class
+    names and threshold are stored in it as JSON. The file is run and compared
+    with the model. A file whose probabilities differ is removed.
 
-    onnx needs pip install 'crackclf[onnx]', openvino 'crackclf[openvino]'.
+    onnx needs pip install 'crackclf\[onnx]'.
+    openvino needs pip install 'crackclf\[openvino]'.
 
-    \b
     Examples:
       crackclf export shipped --format onnx --out crack.onnx
-      crackclf export saved_models/first --format openvino --int8 --data data/metu --out crack.xml
+      crackclf export shipped --format litert --int8 --data data --out a.tflite
     """
     from crackclf.data.folders import read_folder
     from crackclf.export.choose import choose_images
@@ -69,7 +70,7 @@ def export(
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder) / "drawn"
         if data is None:
-            notice(f"the file is checked on {_DRAWN} drawn patches; --data names real ones")
+            notice(f"checking the file on {_DRAWN} drawn patches. Use --data for real ones")
             write_sample(drawn, _DRAWN)
         if data is None and len(card.class_names) > 2:
             # Drawn patches are cracked or not: of more classes they have no labels.

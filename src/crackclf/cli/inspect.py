@@ -13,47 +13,61 @@ from crackclf.errors import UserError, notice
 def inspect(
     paths: Annotated[
         list[str],
-        typer.Argument(help="Photos and folders of photos; with --engine ray also s3://, gs://."),
+        typer.Argument(
+            help="Photos, or folders of photos. With --engine ray also s3:// and gs://."
+        ),
     ],
-    model: Annotated[str, typer.Option(help=options.MODEL)] = "shipped",
+    model: options.ModelOption = "shipped",
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to make, or one whose inspection goes on or gets more photos.  "
-            "\\[default: inspection]"
+            help="Folder for the report. Photos are added to an inspection that is already there."
+            "  \\[default: inspection]"
         ),
     ] = None,
     mm_per_pixel: Annotated[
         float | None,
-        typer.Option(help="Millimetres on the surface for a pixel, to give sizes in mm and m²."),
+        typer.Option(
+            help="Millimetres on the surface per pixel. Sizes are then in mm and m².",
+            rich_help_panel="Scale",
+        ),
     ] = None,
     distance: Annotated[
         float | None,
         typer.Option(
-            help="Metres from the camera to the surface, in place of --mm-per-pixel: the photos' "
-            "focal length (EXIF) does the rest."
+            help="Metres from the camera to the surface, instead of --mm-per-pixel. The focal "
+            "length is read from EXIF.",
+            rich_help_panel="Scale",
         ),
     ] = None,
     width_classes: Annotated[
         str,
-        typer.Option(help="Bounds of classes of crack widths in mm, such as 0.2,0.4,1."),
+        typer.Option(
+            help="Limits between classes of crack width in mm, e.g. 0.2,0.4,1.",
+            rich_help_panel="Scale",
+        ),
     ] = "",
     false_alarms: Annotated[
-        float, typer.Option(help="Share of sound photos that may be called cracked.")
+        float,
+        typer.Option(
+            help="Share of sound photos that may be called cracked.", rich_help_panel="Threshold"
+        ),
     ] = 0.05,
     sound: Annotated[
         Path | None,
         typer.Option(
-            help="Photos of sound surfaces like those to be inspected, on which the threshold for "
-            "that is then measured; 19 or more for one in twenty.",
+            help="Photos of sound surfaces like yours, to measure the threshold for "
+            "--false-alarms on. 19 photos or more for 0.05.",
             metavar="FOLDER",
+            rich_help_panel="Threshold",
         ),
     ] = None,
     region_threshold: Annotated[
         float | None,
         typer.Option(
-            help="Probability above which a region is a crack, in place of --false-alarms; for a "
-            "model of your own, when there are no photos for --sound."
+            help="Probability from which a region is a crack, instead of --false-alarms. For your "
+            "own model, when you have no photos for --sound.",
+            rich_help_panel="Threshold",
         ),
     ] = None,
     engine: cluster.EngineOption = cluster.Engine.LOCAL,
@@ -61,15 +75,20 @@ def inspect(
     parquet: cluster.Parquet = None,
     sha256: options.Sha256 = None,
 ) -> None:
-    """Looks for cracks all over whole photos, and reports.
+    """Finds, traces and measures the cracks in whole photos.
 
-    OUT gets report.html (one file to mail: pictures, sortable table, filter), photos.csv and
-    cracks.csv (a row a crack: length, width, place), inspection.json, positions.geojson when the
-    photos say where they were taken, and in overlays/ a picture of each photo beside its traced
-    cracks. Exit status 2 when some photo could not be read; the
-    others are inspected all the same.
+    The folder --out gets
+      report.html        one page to mail or print
+      photos.csv         one row per photo
+      cracks.csv         one row per crack: length, width, place
+      cracks.coco.json   outlines of the cracks, for annotation tools
+      inspection.json    all results
+      positions.geojson  where the photos were taken, if EXIF has it
+      overlays/          each photo beside its traced cracks
 
-    \b
+    The exit status is 2 when a photo cannot be read. The other photos are
+    inspected.
+
     Examples:
       crackclf inspect bridge.jpg
       crackclf inspect site/2026-05/ --out reports/2026-05 --mm-per-pixel 0.4

@@ -15,28 +15,33 @@ from crackclf.errors import UserError, notice
 from crackclf.files import user_path
 from crackclf.training.settings import TrainSettings
 
-MODEL = "Model folder, as `crackclf train` writes it, or the word shipped: crackclf's own model."
+_MODEL = "Folder of a saved model, or the word shipped: the model in the box."
+Model = Annotated[str, typer.Argument(help=_MODEL)]
+ModelOption = Annotated[str, typer.Option("--model", help=_MODEL, rich_help_panel="Model")]
 _DATA = "Folder with one sub-folder of images per class, e.g. Negative/ and Positive/."
 Labelled = Annotated[Path, typer.Argument(help=_DATA)]
-Splittable = Annotated[Path, typer.Argument(help=f"{_DATA} Or one split into train/ etc.")]
+Splittable = Annotated[
+    Path,
+    typer.Argument(help=_DATA + " Or one with train/, validation/ and test/."),
+]
 MAX_SEED = 2**32 - 1
 Sha256 = Annotated[
     str | None,
     typer.Option(
         "--sha256",
-        help="Of the model's card.json, from whoever made the model: the sums in the card show "
-        "damage, this shows whose model it is.",
+        help="Checksum of the model's card.json, from the model's maker. Another model is refused.",
         metavar="HEX",
+        rich_help_panel="Model",
     ),
 ]
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Also write all figures there.", metavar="FILE")
+    Path | None, typer.Option("--json", help="Also write all figures to this file.", metavar="FILE")
 ]
 _SETTINGS_FILE = Annotated[
     Path | None,
     typer.Option(
         "--settings",
-        help="Settings of an earlier training, its settings.json; other options change them.",
+        help="The settings.json of an earlier training. Other options override it.",
         metavar="FILE",
     ),
 ]
@@ -135,5 +140,5 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        notice("interrupted; started again with the same arguments, it goes on")
+        notice("interrupted. Run the same command again to go on")
         raise

@@ -14,24 +14,27 @@ _COLUMNS = ("file", "label", "probability", "error")
 def predict(
     paths: Annotated[
         list[str],
-        typer.Argument(help="Images and folders of images; with --engine ray also s3://, gs://."),
+        typer.Argument(
+            help="Images, or folders of images. With --engine ray also s3:// and gs://."
+        ),
     ],
-    model: Annotated[str, typer.Option(help=options.MODEL)] = "shipped",
+    model: options.ModelOption = "shipped",
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", help="Also write a table there.", metavar="FILE")
+        Path | None,
+        typer.Option("--csv", help="Also write a table to this file.", metavar="FILE"),
     ] = None,
     engine: cluster.EngineOption = cluster.Engine.LOCAL,
     address: cluster.Address = None,
     parquet: cluster.Parquet = None,
     sha256: options.Sha256 = None,
 ) -> None:
-    """Says of each image whether it shows a crack.
+    """Predicts for each image whether it shows a crack.
 
-    Prints the probability of a crack, the class and the file; the table holds the probabilities of
-    all classes where there are more than two. Exit status 2 when some image could not be read; the
-    others are predicted all the same.
+    Each line has the probability of a crack, the class and the file. The
+    table of --csv also has the other probabilities of a model of three or
+    more classes. The exit status is 2 when an image cannot be read. The other
+    images are predicted.
 
-    \b
     Examples:
       crackclf predict wall.jpg
       crackclf predict photos/ --csv cracks.csv
@@ -61,6 +64,8 @@ def predict(
         more = names if len(names) > 2 else ()
         rows = (dict(zip(more, p.probabilities, strict=False)) | vars(p) for p in predictions)
         write_whole(csv_file, format_table([*_COLUMNS, *more], rows))
+    card = classifier.card
+    notice(f"{card.positive_class}: a probability of {card.threshold:.4f} or more")
     unreadable = [p for p in predictions if p.error]
     for prediction in predictions:
         if not prediction.error:

@@ -1,4 +1,4 @@
-"""crackclf sample."""
+"""`crackclf sample`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,18 +9,17 @@ from crackclf.cli import options
 
 
 def sample(
-    directory: Annotated[Path, typer.Argument(help="Folder to make.")],
+    directory: Annotated[Path, typer.Argument(help="Folder to make. It must be new or empty.")],
     count: Annotated[int, typer.Option(help="Number of images, half of them cracked.")] = 1200,
-    seed: Annotated[
-        int, typer.Option(min=0, max=options.MAX_SEED, help="Same seed, same images.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=options.MAX_SEED, help="Chooses the images.")] = 0,
     photos: Annotated[
-        bool, typer.Option("--photos", help="Whole photos and masks of their cracks instead.")
+        bool, typer.Option("--photos", help="Draw whole photos, with masks of their cracks.")
     ] = False,
 ) -> None:
-    """Draws concrete patches, cracked and sound, to try everything on.
+    """Draws images of cracked and sound concrete, to try crackclf on.
 
-    \b
+    The same seed draws the same images. A larger sample contains the smaller.
+
     Examples:
       crackclf sample data/sample --count 1200 --seed 0
       crackclf sample data/photos --count 6 --photos

@@ -14,28 +14,28 @@ def train(
     directory: options.Splittable,
     out: Annotated[
         Path | None,
-        typer.Option(help="Model folder to make.  \\[default: saved_models/BACKBONE-N]"),
+        typer.Option(help="Folder for the model.  \\[default: saved_models/BACKBONE-N]"),
     ] = None,
     engine: cluster.EngineOption = cluster.Engine.LOCAL,
     address: cluster.Address = None,
     **settings: Any,
 ) -> None:
-    """Trains a classifier on a folder of images and saves it.
+    r"""Trains a classifier on a folder of images and saves it.
 
-    It trains on augmented images, is calibrated on the validation images, and is tested on images
-    that played no part in either. Started again with the same arguments, an interrupted training
-    goes on. Curves are in logs/NAME; to see them: tensorboard --logdir logs
+    The model is trained on augmented images, calibrated on the validation
+    images, and tested on images that are used for nothing else. To go on
+    after an interruption, run the same command again. The curves are in
+    logs/NAME. To see them: tensorboard --logdir logs
 
-    With --settings a training is repeated as it was, or with what other options change. With
-    --engine ray a cluster computes the features that are cached; the head is then trained here,
-    in seconds.
+    --settings repeats an earlier training. Other options change it. With
+    --engine ray a cluster computes the cached features. The head is then
+    trained here, in seconds.
 
-    \b
     Examples:
       crackclf train data/metu
-      crackclf train data/sdnet --group-by '(\\d+)-' --threshold-for recall=0.98
+      crackclf train data/sdnet --group-by '(\d+)-' --threshold-for recall=0.98
       crackclf train data/own --folds 5 --fine-tune 2
-      crackclf train data/metu --settings saved_models/first/settings.json --seed 1
+      crackclf train data/metu --settings first/settings.json --seed 1
     """
     cluster.check_engine(engine, address)
     options.check_folder(directory)

@@ -1,4 +1,4 @@
-"""Everything that decides a training, said once."""
+"""The settings of a training, in one place."""
 
 import dataclasses
 import json
@@ -26,44 +26,43 @@ def _setting(panel: str, default: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    r"""Everything that decides a training, apart from the images.
+    r"""All settings of a training, except for the images.
 
-    The options of `crackclf train`, the arguments of `train_folder` and `compare`, the file
-    `settings.json` beside a model, and the check of a training that goes on are all read off
-    this class, down to the words of `--help`.
+    The options of `crackclf train`, the arguments of `train_folder` and `compare`, and the file
+    `settings.json` beside a model are made from this class.
 
     Attributes:
-        validation_split: Share of the images kept for validation, between 0 and 1.
-        test_split: Share of the images kept for the final test, between 0 and 1.
-        folds: Cross-validate in so many folds: every image is tested on once, by a model trained
-            on others; then one model is trained on all. 0 for one split by the shares above.
-        group_by: Regular expression for what must stay on one side of the split, searched in each
-            file's name, e.g. for the photo number '(\d+)-'.
-        skip_unreadable: Leave out, and list, files that cannot be read, instead of stopping.
-        backbone: Base of the model; `crackclf compare --help` lists them.
-        weights: Of the base: imagenet, concrete, random, or a .weights.h5 or .h5 file.
-        image_size: Height and width in pixels to which images are resized.
-        hidden_units: Of a layer between the features and the classes; 0 for none.
-        dropout: Share of the features that are left out at random in training, below 1.
-        epochs: At most this many passes over the training images, in each stage.
-        batch_size: Images per step.
-        learning_rate: Of the head; fine-tuning takes a hundredth of it.
-        weight_decay: Share, times the learning rate, by which weights shrink at each step.
-        label_smoothing: Share of each label that is spread over all classes, below 1.
-        patience: Epochs without a lower validation loss after which a stage ends.
-        class_weights: balanced: all classes count as much; none: all images do; auto: balanced
-            where one class has more than three times as many images as another.
-        augmentation: Train on images that are flipped, turned and in other light.
-        cache_features: Run the frozen base once over the images, keep its features, and train on
-            them; or run it in every epoch, over ever new variants of the images.
-        views: Augmented variants of each training image in the cache; an epoch takes one of them.
-            When not given, 1 to 8, for some 6,000 variants in all.
-        fine_tune: Blocks of the base, from its end, to be trained in a second stage.
-        seed: Of split, shuffling, augmentation, dropout and head.
-        positive: Class folder that holds the cracked images, when its name does not tell.
-        threshold_for: What the threshold of the cracked class is chosen for, on the validation
-            images: recall=0.98, say, to miss few, or precision=0.95 for few false alarms; the
-            best balanced accuracy when not given.
+        validation_split: Share of the images used for validation, between 0 and 1.
+        test_split: Share of the images used for the final test, between 0 and 1.
+        folds: Number of folds of a cross-validation. Each image is tested once, by a model that
+            was not trained on it. A last model is trained on all images. 0 splits the images once.
+        group_by: Regular expression, searched in each file name. Images with the same match stay
+            in the same set, e.g. '(\d+)-' for the photo number.
+        skip_unreadable: Leave out files that cannot be read, and list them.
+        backbone: Base of the model. `crackclf compare --help` lists all names.
+        weights: Weights of the base: imagenet, concrete, random, or a .weights.h5 or .h5 file.
+        image_size: Height and width of the resized images in pixels.
+        hidden_units: Units of a hidden layer before the softmax layer. 0 for no hidden layer.
+        dropout: Share of the features dropped in training, from 0 to below 1.
+        epochs: Most passes over the training images, in each stage.
+        batch_size: Images per training step.
+        learning_rate: Learning rate of the head. Fine-tuning uses a hundredth of it.
+        weight_decay: Weight decay of Adam, 0 or more.
+        label_smoothing: Share of each label that is spread over all classes, from 0 to below 1.
+        patience: Epochs without a lower validation loss until a stage stops.
+        class_weights: Weight of an image in the loss. balanced: each class has the same weight.
+            none: each image has the same weight. auto: balanced if one class has more than three
+            times as many images as another.
+        augmentation: Flip and turn the training images, and change their light.
+        cache_features: Run the frozen base once per image and train on the cached features.
+            Otherwise the base runs in every epoch, on newly augmented images.
+        views: Augmented variants of each training image in the cache. An epoch uses one of them.
+            By default 1 to 8, for about 6,000 variants in all.
+        fine_tune: Number of blocks at the end of the base to train in a second stage.
+        seed: Seed of split, shuffling, augmentation, dropout and head.
+        positive: Class folder with the cracked images, if its name does not tell.
+        threshold_for: Goal of the threshold on the validation images: recall=0.98 to miss few
+            cracks, precision=0.95 for few false alarms. By default the best balanced accuracy.
 
     Raises:
         UserError: When a setting is out of its range.
