@@ -82,3 +82,9 @@ def test_beside_the_edge_of_a_photo_a_crack_has_its_width():
     (crack,) = trace_cracks(draw([(12, 0), (12, 300)], width=8), MAP, [region()])
     assert crack.length == pytest.approx(300, rel=0.1)
     assert crack.mean_width == pytest.approx(8, abs=0.5)
+
+
+def test_the_edge_of_something_dark_is_no_crack():
+    pixels = np.array(draw([(200, 0), (200, 300)], value=56))
+    pixels[:, 203:] = pixels[:, 203:] * 0.4  # As dark as the line.
+    assert trace_cracks(Image.fromarray(pixels), MAP, [region()]) == ()
