@@ -4,15 +4,20 @@ BIN := .venv/bin
 DATA ?=
 NOTEBOOK ?= notebooks/01_train_mobilenetv2.ipynb
 
+# TensorBoard loads TensorFlow, which prints notes about graphics cards.
+QUIET_BOARD := from crackclf.quiet import import_tensorflow; import_tensorflow(); \
+	from tensorboard.main import run_main; run_main()
+
 # In the shell's hands, which knows blanks and quotes in a name.
 export DATA NOTEBOOK
 
-.PHONY: help run lab board test check clean
+.PHONY: help run lab board docs test check clean
 
 help:
 	@echo "make run [DATA=folder]  train, test and save a model in the notebook, top to bottom"
 	@echo "make lab                open the notebooks in JupyterLab"
 	@echo "make board              TensorBoard over logs/"
+	@echo "make docs               the documentation as a site, in site/"
 	@echo "make test               lint, types and tests"
 
 run: .venv/notebook
@@ -25,7 +30,10 @@ lab: .venv/notebook
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
 board: .venv/notebook
-	$(BIN)/tensorboard --logdir logs
+	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -c "$(QUIET_BOARD)" --logdir logs --load_fast=false
+
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict
 
 test: check
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
@@ -40,8 +48,10 @@ check: .venv/dev
 	$(PYTHON) -m venv .venv
 
 # Each extra is installed once, and again whenever pyproject.toml changes.
-.venv/notebook .venv/dev: .venv/%: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable ".[$*]"
+.venv/notebook .venv/docs .venv/dev: .venv/%: pyproject.toml | .venv/bin/python
+	@echo "Installing crackclf[$*] and what it needs into .venv: 2.6 GB for notebook (TensorFlow,"
+	@echo "JupyterLab), 9.4 GB for dev. It takes minutes; pip shows each download."
+	$(BIN)/python -m pip install --no-compile --disable-pip-version-check --editable ".[$*]"
 	touch $@
 
 clean:
