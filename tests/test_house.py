@@ -10,7 +10,7 @@ import crackclf
 
 PACKAGE = Path(crackclf.__file__).parent
 ROOMS = [
-    *("errors", "files", "extras", "cores", "images", "saved", "data", "evaluation"),
+    *("errors", "files", "extras", "cores", "quiet", "images", "saved", "data", "evaluation"),
     *("prediction", "inspection", "models", "features", "training", "sample", "audit"),
     *("export", "ray", "torch", "app", "cli"),
 ]

@@ -36,6 +36,11 @@ def notice(message: str) -> None:
     print(f"crackclf: {message}", file=sys.stderr, flush=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, e.g. "1 image" or "1,200 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def check_at_least(least: float, **values: float) -> None:
     """Refuses a number below the least one allowed; each is given by its name."""
     for name, value in values.items():

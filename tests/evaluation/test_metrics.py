@@ -170,7 +170,7 @@ def test_of_uneven_classes_balanced_accuracy_is_said_first():
     report = compute_report(labels, np.tile([0.9, 0.1], (440, 1)), NAMES)
     lines = str(report).splitlines()
     assert lines[1] == "balanced accuracy 0.5000, average precision 0.0909"
-    assert lines[-1].endswith("flatters: of the classes there are 400 and 40 images")
+    assert lines[-1].endswith("is misleading: the classes have 400 and 40 images")
 
 
 def test_figures_of_few_images_are_not_printed_without_an_interval():
@@ -195,7 +195,7 @@ def test_a_class_without_images_is_neither_uneven_nor_printed():
         np.mean([figures.recall for figures in report.classes[:2]])
     )
     assert "spalled" not in str(report)
-    assert "flatters" not in str(report)
+    assert "misleading" not in str(report)
 
 
 def test_the_most_confidently_wrong_come_first_among_sound_classes_too():

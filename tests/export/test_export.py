@@ -170,7 +170,7 @@ def test_a_file_that_says_something_else_is_removed(folder, patches, tmp_path, m
 
     monkeypatch.setitem(exporting.FORMATS, "litert", litert._replace(load=load))
     before = set(tmp_path.iterdir())
-    with pytest.raises(UserError, match=r"m\.tflite.*differ by at most"):
+    with pytest.raises(UserError, match=r"m\.tflite: removed.*difference of at most"):
         export_model(folder, tmp_path / "m.tflite", "litert", patches)
     assert set(tmp_path.iterdir()) == before
 
@@ -235,7 +235,7 @@ def test_the_command_measures_on_images_that_the_model_never_saw(
     out = tmp_path / "m.tflite"
     arguments = ("export", model, "--format", "litert", "--out", out)
     assert run(monkeypatch, *arguments, "--data", data) == 0
-    assert "On 3 images against the saved model" in capsys.readouterr().out
+    assert "Compared with the saved model on 3 images" in capsys.readouterr().out
     out.unlink()
     assert run(monkeypatch, *arguments, "--data", data, "--int8") == 2
     assert "expected 300 images to quantise by" in capsys.readouterr().err
@@ -283,5 +283,5 @@ def test_three_classes_are_checked_on_drawn_patches_without_their_labels(
     out = tmp_path / "m.tflite"
     assert run(monkeypatch, "export", several, "--format", "litert", "--out", out) == 0
     printed = capsys.readouterr().out
-    assert "On 32 images against the saved model: same label on 100.00%" in printed
+    assert "Compared with the saved model on 32 images: the same label on 100.00%" in printed
     assert "Accuracy" not in printed

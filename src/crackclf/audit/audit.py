@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from tqdm import tqdm
 
 from crackclf.audit.files import Files, audit_files
 from crackclf.data.folders import is_uneven
 from crackclf.data.loading import TooFewError, load_folds
-from crackclf.errors import notice
+from crackclf.errors import counted, notice
 from crackclf.files import building, format_table, user_path, write_whole
 from crackclf.models.classifier import build_model
 from crackclf.training.fit import predict_features, train
@@ -70,30 +71,31 @@ class Audit:
     def _find(self) -> Iterator[str]:
         files = self.files
         if files.problems:
-            yield f"{len(files.problems):,} files cannot be trained on"
+            yield f"{counted(len(files.problems), 'file')} that cannot be used"
         if files.copies:
             total = sum(map(len, files.copies))
-            yield f"{len(files.copies):,} groups of byte-identical files, {total:,} in all"
+            yield f"{counted(len(files.copies), 'group')} of byte-identical files, {total:,} in all"
         if files.near_copies:
             total = sum(map(len, files.near_copies))
-            yield f"{len(files.near_copies):,} groups of images that look alike, {total:,} in all"
+            groups = counted(len(files.near_copies), "group")
+            yield f"{groups} of images that look alike, {total:,} in all"
         if files.contradictions:
-            yield f"{len(files.contradictions):,} of these groups are in more than one class"
+            groups = counted(len(files.contradictions), "group")
+            yield f"{groups} of copies or look-alikes in more than one class"
         if files.leaks:
-            yield f"{len(files.leaks):,} of these groups are in more than one of the three sets"
+            groups = counted(len(files.leaks), "group")
+            yield f"{groups} of copies or look-alikes in more than one of the three sets"
         if len(files.sizes) > 1:
-            yield f"images of {len(files.sizes):,} sizes: {_list_common(files.sizes)}"
+            yield f"{counted(len(files.sizes), 'size')} of images: {_list_common(files.sizes)}"
         if len(files.modes) > 1:
-            yield f"images of {len(files.modes):,} kinds: {_list_common(files.modes)}"
+            yield f"{counted(len(files.modes), 'kind')} of pixels: {_list_common(files.modes)}"
         if files.turned:
-            yield f"{len(files.turned):,} images that EXIF turns"
+            yield f"{counted(len(files.turned), 'image')} turned by EXIF"
         if is_uneven([*files.counts.values()]):
             yield "one class has more than three times as many images as another"
         if self.suspicious:
-            yield (
-                f"{len(self.suspicious):,} images look more like another class; look at the "
-                "first of them for wrong labels"
-            )
+            images = counted(len(self.suspicious), "image")
+            yield f"{images} that may have a wrong label, the least probable label first"
 
 
 def audit(directory: str | os.PathLike) -> Audit:
@@ -121,8 +123,8 @@ def audit(directory: str | os.PathLike) -> Audit:
         suspicious = _judge_labels(user_path(directory), files)
     except TooFewError:
         notice(
-            f"the labels are not judged: that takes {_FOLDS} images of each class that are not "
-            "copies of one another"
+            f"labels are not checked. Checking them needs {_FOLDS} images of each class that are "
+            "not copies of one another"
         )
         suspicious = []
     return Audit(str(directory), files, tuple(suspicious))
@@ -138,8 +140,11 @@ def _judge_labels(directory: Path, files: Files) -> list[Suspicion]:
     groups = {directory / name: number for number, group in copies for name in group}
     parts, _ = load_folds(directory, _FOLDS, _IMAGE_SIZE, skip_unreadable=True, groups=groups)
     found = []
-    for data in tqdm(parts, "Judging labels", unit=" folds"):
-        model = build_model(_IMAGE_SIZE, classes=len(data.class_names))
+    model = build_model(_IMAGE_SIZE, classes=len(parts[0].class_names))
+    start, settings = model.get_weights(), model.optimizer.get_config()
+    for data in tqdm(parts, "Checking labels", unit=" folds"):
+        model.set_weights(start)
+        model.compile(keras.optimizers.Adam.from_config(settings), model.loss)
         train(model, data, [], views=0, verbose=0)
         labels = data.labels["test"]
         own = predict_features(model, data)[np.arange(len(labels)), labels]

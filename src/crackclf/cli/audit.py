@@ -8,6 +8,7 @@ import typer
 
 from crackclf.cli import options
 from crackclf.errors import UserError, notice
+from crackclf.quiet import import_tensorflow
 
 
 def audit(
@@ -49,6 +50,7 @@ def audit(
         quarantine = user_path(quarantine)
         if os.path.lexists(quarantine):
             raise UserError(f"{quarantine}: already exists. Name a folder that does not exist.")
+    import_tensorflow()
     from crackclf.audit.audit import audit as audit_folder
     from crackclf.audit.audit import copy_odd
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from crackclf.cli import options
+from crackclf.quiet import import_tensorflow
 
 
 @options.with_settings(leave_out={"backbone", "folds"})
@@ -43,6 +44,7 @@ def compare(
       crackclf compare data/metu --backbones vgg16 vgg16-block4 --json vgg.json
     """
     options.check_folder(directory)
+    import_tensorflow()
     from crackclf.files import check_result_path
     from crackclf.training.compare import compare as compare_backbones
 

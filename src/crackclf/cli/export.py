@@ -8,6 +8,7 @@ import typer
 
 from crackclf.cli import options
 from crackclf.errors import UserError, notice
+from crackclf.quiet import import_tensorflow
 
 _CALIBRATION = 300  # Images; what OpenVINO's quantisation takes by default.
 _DRAWN = 32
@@ -55,6 +56,7 @@ def export(
       crackclf export shipped --format onnx --out crack.onnx
       crackclf export shipped --format litert --int8 --data data --out a.tflite
     """
+    import_tensorflow()
     from crackclf.data.folders import read_folder
     from crackclf.export.choose import choose_images
     from crackclf.export.export import check_export_path, export_model

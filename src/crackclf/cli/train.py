@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from crackclf.cli import cluster, options
+from crackclf.quiet import import_tensorflow
 
 
 @options.with_settings
@@ -39,6 +40,7 @@ def train(
     """
     cluster.check_engine(engine, address)
     options.check_folder(directory)
+    import_tensorflow()
     from crackclf.evaluation.curves import diagnose, read_history
     from crackclf.features.extract import compute_here
     from crackclf.training.run import train_folder

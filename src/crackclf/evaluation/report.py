@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crackclf.data.folders import is_uneven
+from crackclf.errors import counted
 
 _FEW = 30  # Images of a class below which a figure without an interval says next to nothing.
 Interval = tuple[float, float]
@@ -58,7 +59,7 @@ class ClassFigures:
         areas = f"AUROC {_with(self.auroc)}", f"average precision {_with(self.average_precision)}"
         return "  ".join(
             [
-                f"{self.name}: {self.n} images",
+                f"{self.name}: {counted(self.n, 'image')}",
                 f"recall {_with(self.recall, self.recall_interval)}",
                 f"precision {_with(self.precision, self.precision_interval)}",
                 *(areas if self.n >= _FEW else ()),
@@ -133,7 +134,7 @@ class Report:
         accuracy = f"accuracy {_with(self.accuracy, self.accuracy_interval, '95 % interval ')}"
         balanced = f"balanced accuracy {self.balanced_accuracy:.4f}"
         lines = [
-            f"{self.n} images, {len(self.misclassified)} misclassified at threshold "
+            f"{counted(self.n, 'image')}, {len(self.misclassified)} misclassified at threshold "
             f"{self.threshold:.3g}"
         ]
         if not is_uneven(counts):
@@ -149,7 +150,7 @@ class Report:
                 f"{_with(self.recall, self.recall_interval)}"
             )
         if few:
-            lines.append(f"fewer than {_FEW} images of a class: no figures without an interval")
+            lines.append(f"fewer than {_FEW} images of a class: other figures are left out")
         else:
             lines.append(
                 f"AUROC {_with(self.auroc)}, loss {self.loss:.4f}, calibration error "
@@ -162,7 +163,7 @@ class Report:
                     f"{self.temperature:.2f})"
                 )
         if is_uneven(counts):
-            lines.append(f"{accuracy} flatters: of the classes there are {_list(counts)} images")
+            lines.append(f"{accuracy} is misleading: the classes have {_list(counts)} images")
         return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from crackclf import __version__
-from crackclf.errors import UserError
+from crackclf.errors import UserError, counted
 from crackclf.export.formats import FORMATS, Exported
 from crackclf.files import user_path
 from crackclf.images.decode import read_image
@@ -47,13 +47,13 @@ class Export:
 
     def __str__(self) -> str:
         text = (
-            f"{self.path}: {self.size / 1e6:.2f} MB. On {self.images} images against the saved "
-            f"model: same label on {self.agreement:.2%}, probabilities differ by at most "
-            f"{self.max_difference:.2g}."
+            f"{self.path}: {self.size / 1e6:.2f} MB. Compared with the saved model on "
+            f"{counted(self.images, 'image')}: the same label on {self.agreement:.2%}, "
+            f"probabilities differ by at most {self.max_difference:.2g}."
         )
         if self.accuracy is None:
             return text
-        return f"{text} Accuracy: saved {self.accuracy[0]:.4f}, exported {self.accuracy[1]:.4f}."
+        return f"{text} Accuracy: model {self.accuracy[0]:.4f}, file {self.accuracy[1]:.4f}."
 
 
 def export_model(
@@ -237,9 +237,14 @@ def measure(
 def _check(result: Export, quantised: bool) -> None:
     before, after = result.accuracy or (1, result.agreement)
     if not quantised and not result.max_difference <= _SAME:
-        problem = f"probabilities to differ by at most {_SAME}"
-    elif quantised and before - after > _MOST_LOST:
-        problem = f"at most {_MOST_LOST:.0%} fewer images to be right in 8 bits"
-    else:
-        return
-    raise UserError(f"expected {problem}; the file was removed. Received: {result}")
+        raise UserError(
+            f"{result.path}: removed, because its probabilities are not the model's. Expected a "
+            f"difference of at most {_SAME}. Received: {result.max_difference:.2g}."
+        )
+    if quantised and before - after > _MOST_LOST:
+        name = "accuracy" if result.accuracy else "share of images with the model's label"
+        raise UserError(
+            f"{result.path}: removed, because 8 bits cost too much. Expected a {name} of at least "
+            f"{before - _MOST_LOST:.4f}. Received: {after:.4f}. Export without int8, or give other "
+            "images to quantise with."
+        )

@@ -21,6 +21,7 @@ from crackclf.files import cache_folder
 from crackclf.models.parts import digest_model, split_model
 
 _BLOCK = 8  # Images whose features are computed and written together.
+_LARGE = 1e7  # Bytes that the user is told of.
 
 
 def cache_features(
@@ -127,8 +128,8 @@ def _make_room(folder: Path, size: int) -> None:
             f"{folder}: the features need {_size(size)}, the disk has {_size(free)} left. Make "
             "room, ask for fewer views, or train without cache_features."
         )
-    if size:
-        notice(f"{folder}: takes {_size(size)} of features, which later runs use again")
+    if size > _LARGE:
+        notice(f"{folder}: {_size(size)} of features are kept there for later runs")
 
 
 def _size(n: int) -> str:

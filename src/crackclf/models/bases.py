@@ -1,6 +1,7 @@
 """The frozen bases: built, and their weights found and loaded."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,9 @@ def build_backbone(
                     other = "make it by `python recipes/efficientnet_lite.py`"
                 raise missing_weights(name, error, wanted, other) from None
             notice(
-                f"ImageNet weights for {name} cannot be had here ({first_line(error)}), so the "
-                "base is the one trained on concrete that comes with crackclf; for ImageNet's, "
-                f"set CRACKCLF_WEIGHTS_DIR to a folder with {name}.weights.h5 or give weights=PATH"
+                f"no ImageNet weights for {name} ({first_line(error)}). The base is the one "
+                "trained on concrete that comes with crackclf. For ImageNet weights, set "
+                f"CRACKCLF_WEIGHTS_DIR to a folder with {name}.weights.h5, or give weights=PATH"
             )
             base, origin = _concrete(image_size)
     end = base.get_layer(backbone.tap) if backbone.tap else base
@@ -80,9 +81,12 @@ def build_backbone(
 
 
 def _build(backbone: Backbone, image_size: int, weights: Any) -> keras.Model:
-    return backbone.application(
-        include_top=False, weights=weights, input_shape=(image_size, image_size, 3)
-    )
+    with warnings.catch_warnings():
+        # MobileNetV2's convolutions have the same weights at every size.
+        warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square")
+        return backbone.application(
+            include_top=False, weights=weights, input_shape=(image_size, image_size, 3)
+        )
 
 
 def build_narrow_base(image_size: int) -> keras.Model:

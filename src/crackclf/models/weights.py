@@ -7,7 +7,7 @@ from crackclf.errors import UserError
 
 
 class MissingWeightsError(UserError):
-    """The weights of a backbone cannot be had on this machine."""
+    """The weights of a backbone are not on this machine and cannot be downloaded."""
 
 
 def find_weights(
@@ -53,7 +53,7 @@ def find_weights(
 def missing_weights(name: str, error: Exception, file: str, other: str) -> MissingWeightsError:
     """The error for ImageNet weights that are nowhere: not in the mirror folder, nor elsewhere."""
     return MissingWeightsError(
-        f"ImageNet weights for {name} cannot be had here ({first_line(error)}). Set "
+        f"no ImageNet weights for {name} ({first_line(error)}). Set "
         f"CRACKCLF_WEIGHTS_DIR to a folder with {file}, or {other}."
     )
 

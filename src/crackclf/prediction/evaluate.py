@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from crackclf.data.folders import ImageFile, find_positive, is_split, read_folder, report_skipped
-from crackclf.errors import UserError, notice
+from crackclf.errors import UserError, counted, notice
 from crackclf.evaluation.metrics import compute_report
 from crackclf.evaluation.report import Report
 from crackclf.images.listing import Picture, Source, list_pictures
@@ -130,6 +130,6 @@ def _tell_of_seen(digests: list[str], split: dict[str, str]) -> None:
     count = sum(split.get(digest, "test") != "test" for digest in digests)
     if count:
         notice(
-            f"{count} of these {len(digests)} images were in this model's training or validation "
-            "set, so the figures flatter it"
+            f"{count} of {counted(len(digests), 'image')} were in this model's training or "
+            "validation set, so the figures are too good"
         )

@@ -125,7 +125,9 @@ def _train_apart(
     path, failure = out / f"{backbone}.json", out / f"{backbone}.error"
     if not path.exists():
         request = json.dumps([directory, str(out), backbone, log_dir, settings])
-        command = [sys.executable, "-c", f"from {__name__} import train_one; train_one()"]
+        code = "from crackclf.quiet import import_tensorflow; import_tensorflow(); "
+        code += f"from {__name__} import train_one; train_one()"
+        command = [sys.executable, "-c", code]
         done = subprocess.run(command, input=request, text=True, check=False)
         if done.returncode in (_REFUSED, _MISSING) and failure.exists():
             message = failure.read_text(encoding="utf-8")

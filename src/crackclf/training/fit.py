@@ -16,7 +16,7 @@ from crackclf.models.parts import split_model
 from crackclf.models.unfreezing import unfreeze
 from crackclf.training.resume import Backup
 
-_LARGE = 256  # Images to a batch.
+_LARGE, _MANY = 256, 1024  # Images to a batch.
 _VARIANTS, _MOST_VIEWS = 6000, 8
 
 
@@ -174,7 +174,10 @@ def predict_features(model: keras.Model, data: Datasets, subset: str = "test") -
         `data.files[subset]`.
     """
     features = read_features(model, data, subsets=(subset,))[subset][:, 0]
-    return split_model(model).head.predict(features, batch_size=1024, verbose=0)
+    head = split_model(model).head
+    # Not by `predict`, which would trace each new head, and TensorFlow warn of it.
+    parts = [features[i : i + _MANY] for i in range(0, len(features), _MANY)]
+    return np.concatenate([np.asarray(head(part, training=False)) for part in parts])
 
 
 def _check_fit(model: keras.Model, data: Datasets) -> None:

@@ -1,5 +1,6 @@
 """Cross-validation: every image is tested on once, and the model learns from all of them."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,19 +90,21 @@ def cross_validate(
     notice(f"{chosen.folds} folds of {counts}")
     model = build(chosen, len(names))
     facts = {"images": parts[0].fingerprint, "base weights": model.weights_origin}
+    # Where ImageNet's weights are missing, one download is tried, and one notice given.
+    is_concrete = model.weights_origin.startswith("concrete")
+    again = dataclasses.replace(chosen, weights="concrete") if is_concrete else chosen
     with run.going(facts):
         reports, said, best = [], [], []
         for number, data in enumerate(parts, 1):
-            notice(f"fold {number} of {chosen.folds}")
-            logs = run.folder / f"fold-{number}"
-            fit(model, data, logs, chosen, mapper)
+            logs, title = run.folder / f"fold-{number}", f"Fold {number} of {chosen.folds}"
+            fit(model, data, logs, chosen, mapper, title=title)
             best.append([_best_epoch(folder) for folder in list_stages(logs, chosen)])
             of_fold = measure(model, data, positive, chosen)
             reports.append(of_fold[0])
             said.append(of_fold[1])
-            model = build(chosen, len(names))
-        notice("all images")
-        fit(model, whole, run.folder, chosen, mapper, np.median(best, axis=0).astype(int).tolist())
+            model = build(again, len(names))
+        epochs = np.median(best, axis=0).astype(int).tolist()
+        fit(model, whole, run.folder, chosen, mapper, epochs, title="All images")
         classifier, report = _save(model, out, parts, whole, reports, said, run.folder, chosen)
     return out, classifier, report
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from tqdm import tqdm
+from tqdm.keras import TqdmCallback
 
 from crackclf.data.datasets import Datasets
 from crackclf.data.loading import find_groups
@@ -60,6 +62,7 @@ def fit(
     chosen: TrainSettings,
     mapper: Mapper = compute_here,
     epochs: Sequence[int] | None = None,
+    title: str = "",
 ) -> None:
     """Trains a model from `build` in one stage or, with `fine_tune`, two.
 
@@ -71,6 +74,7 @@ def fit(
         mapper: has the features to be cached computed.
         epochs: of each stage, to be trained to the end; None for the settings' number and early
             stopping.
+        title: of one progress bar, in place of Keras' line for each epoch.
     """
     if chosen.in_pytorch:
         _fit_torch(model, data, logs, chosen)
@@ -85,16 +89,23 @@ def fit(
             restore_finished(trained, folder)
             continue
         views = count_views(data, chosen.views if chosen.augmentation else 0)
-        if mapper is not compute_here:
-            cache_features(model, data, views, mapper=mapper)
+        if chosen.caches and (title or mapper is not compute_here):
+            cache_features(model, data, views, mapper=mapper)  # Before the bar of the epochs.
+        callbacks = build_callbacks(folder, chosen.patience if epochs is None else None)
+        if title:
+            cast(Any, callbacks[0]).verbose = 0  # Early stopping prints lines of its own.
+            words = f"{title}, fine-tuning" if stage > 0 else title
+            bar = cast(Any, TqdmCallback(verbose=0, desc=words, tqdm_class=tqdm))
+            callbacks.insert(0, bar)
         train(
             model,
             data,
-            build_callbacks(folder, chosen.patience if epochs is None else None),
+            callbacks,
             chosen.epochs if epochs is None else epochs[stage],
             chosen.cache_features,
             views,
             chosen.class_weights,
+            verbose=0 if title else "auto",
         )
 
 
