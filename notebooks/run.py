@@ -4,11 +4,12 @@ Usage: python notebooks/run.py notebooks/01_train_mobilenetv2.ipynb
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
 
@@ -40,14 +41,19 @@ def main(path: Path) -> None:
         resources={"metadata": {"path": str(path.parent)}},
     )
     copy = path.with_suffix(".failed.html")  # The last good one stays.
-    try:
-        client.execute()
-        copy = path.with_suffix(".html")
-    except CellExecutionError as error:
-        sys.exit(f"\n{error.ename}: {error.evalue}")
-    finally:
-        copy.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
-        print(f"\nThe notebook with every plot: {copy}")
+    # The kernel sends what the processes of a cell print, and prints it, too.
+    with tempfile.TemporaryFile() as printed:
+        try:
+            client.execute(stdout=printed, stderr=printed)
+            copy = path.with_suffix(".html")
+        except CellExecutionError as error:
+            sys.exit(f"\n{error.ename}: {error.evalue}")
+        except DeadKernelError as error:
+            printed.seek(0)
+            sys.exit(f"\n{error}\n{printed.read()[-2000:].decode(errors='replace')}")
+        finally:
+            copy.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
+            print(f"\nThe notebook with every plot: {copy}")
 
 
 if __name__ == "__main__":
