@@ -137,7 +137,7 @@ def test_a_precision_out_of_reach_is_said_with_the_best_there_is():
 
 @pytest.mark.parametrize("text", ["recall", "recall=", "recall=1.2", "f1=0.9", "0.98", "recall=0"])
 def test_an_aim_that_is_none_is_refused(text):
-    with pytest.raises(UserError, match="must be recall= or precision="):
+    with pytest.raises(UserError, match="must be recall=NUMBER or precision=NUMBER"):
         read_aim(text)
 
 

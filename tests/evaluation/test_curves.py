@@ -97,7 +97,7 @@ def test_a_flat_noisy_curve_shows_nothing_but_noise():
 def test_a_rise_of_next_to_nothing_is_no_overfitting():
     said = diagnose(curves([0.5, 0.2, 0.1, *np.linspace(0.1, 0.101, 12)]))
     assert said.turned is False
-    assert "neither risen nor falling" in str(said)
+    assert "neither rises nor falls" in str(said)
 
 
 def test_few_epochs_bear_no_verdict():

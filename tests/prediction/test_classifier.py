@@ -99,5 +99,5 @@ def test_a_folder_stands_for_its_classifier(classifier, tmp_path, monkeypatch):
 
 
 def test_a_keras_model_is_refused_and_told_its_own_way():
-    with pytest.raises(UserError, match=r"Received: Functional\. A Keras model answers by its own"):
+    with pytest.raises(UserError, match=r"Received: Functional\. Use a Keras model's own predict"):
         as_classifier(build_keras())  # pyright: ignore[reportArgumentType]

@@ -176,7 +176,7 @@ def test_a_model_that_answers_with_no_number_answers_nothing(classifier):
 
     found = predict(draw(3, 32, 32), dataclasses.replace(classifier, graph=broken))
     assert [p.label is None for p in found] == [True, False, False]
-    assert "0: the model answers with a number that is none" in found[0].error
+    assert "0: the model's probabilities are NaN or infinite" in found[0].error
 
 
 def test_whole_photos_are_answered_and_inspect_is_named(tmp_path, classifier, capsys):
@@ -186,8 +186,8 @@ def test_whole_photos_are_answered_and_inspect_is_named(tmp_path, classifier, ca
     found = predict(tmp_path, dataclasses.replace(classifier, card=card))
     assert [p.error for p in found] == ["", ""]
     [said] = capsys.readouterr().err.splitlines()
-    assert "1 of the pictures, among them" in said
-    assert "photo.png, are more than 4 times as large" in said
+    assert "found 1 image, e.g. " in said
+    assert "photo.png, of more than 4 times the size" in said
     assert "`crackclf inspect`" in said
 
 

@@ -362,7 +362,7 @@ def test_a_finished_run_is_not_added_to(sample, inside):
         ({"views": 0}, "views must be 1 or more"),
         ({"learning_rate": 0}, "learning_rate must be above 0"),
         ({"class_weights": "heavy"}, "class_weights must be one of auto, balanced, none"),
-        ({"threshold_for": "f1"}, "threshold_for must be recall= or precision="),
+        ({"threshold_for": "f1"}, "threshold_for must be recall=NUMBER or precision="),
         ({"backbone": "resnet18-torch", "fine_tune": 1}, "takes no folds, hidden_units, dropout"),
         ({"folds": 2}, "folds must be 3 or more"),
     ],
@@ -374,7 +374,7 @@ def test_settings_out_of_range_are_refused_before_anything_is_read(settings, wor
 
 def test_a_model_of_another_number_of_classes_is_refused(make_folder):
     data = load_datasets(make_folder({"a": 4, "b": 4, "crack": 4}), image_size=32)
-    with pytest.raises(UserError, match="build it with classes=3"):
+    with pytest.raises(UserError, match="Build the model with classes=3"):
         train(build_model(32, weights="random"), data, [])
 
 
@@ -387,7 +387,7 @@ def test_the_same_seed_builds_the_same_head():
 
 def test_sizes_that_do_not_fit_are_said_before_training(sample):
     data = load_datasets(sample, image_size=40)
-    with pytest.raises(UserError, match="32 pixels, the data were loaded at 40"):
+    with pytest.raises(UserError, match="expected images of 32 pixels, .* Received: 40"):
         train(build_model(32, weights="random"), data, [])
 
 

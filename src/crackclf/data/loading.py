@@ -34,22 +34,22 @@ def load_datasets(
 ) -> Datasets:
     r"""Loads a folder of images as train, validation and test sets.
 
-    The split is stratified by class, the same for the same seed, and leak-free: byte-identical
-    files, and files that share a `group_by` key, land in one subset. It is laid out as a folder
-    of links (`Datasets.split`), read by `keras.utils.image_dataset_from_directory`, which
-    prefetches. A folder that already holds `train/`, `validation/` and `test/` is used as it is.
+    The split is stratified by class and depends on the files and the seed only. Byte-identical
+    files, and files with the same match of `group_by`, stay in one set. The sets are folders of
+    links (`Datasets.split`), read by `keras.utils.image_dataset_from_directory`. A folder that
+    already holds `train/`, `validation/` and `test/` is used as it is.
 
     Args:
-        directory: a folder with two or more sub-folders of images that `read_image` reads, one per
-            class.
-        image_size: height and width in pixels to which images are resized, bilinearly.
+        directory: a folder with two or more sub-folders, one per class, of JPEG, PNG, BMP, GIF,
+            TIFF or WebP images.
+        image_size: height and width of the resized images in pixels.
         batch_size: images per batch.
         validation_split: share of the images for validation, between 0 and 1.
         test_split: share of the images for testing, between 0 and 1.
-        seed: of the split and of the shuffling.
-        group_by: regular expression searched in each file's name; its first group (or the
-            whole match) is the key that holds files together, e.g. the photo number in
-            `7001-115.jpg` with `r"(\d+)-"`.
+        seed: seed of the split and of the shuffling, 0 or more.
+        group_by: regular expression, searched in each file name. Files with the same match stay in
+            one set. The match is the first group, or all of it, e.g. `r"(\d+)-"` for the photo
+            number in `7001-115.jpg`.
         skip_unreadable: leave out files that cannot be read, and list them, instead of raising.
 
     Returns:
@@ -90,20 +90,24 @@ def load_folds(
     skip_unreadable: bool = False,
     groups: Mapping[Path, object] | None = None,
 ) -> tuple[tuple[Datasets, ...], Datasets]:
-    """Loads a folder of images for cross-validation.
+    r"""Loads a folder of images for cross-validation.
 
-    The images are dealt to folds, stratified by class and leak-free as in `load_datasets`. Each
-    fold is the test set of one `Datasets` and the validation set of the one before it.
+    The folds are stratified by class. Byte-identical files, and files with the same match of
+    `group_by`, stay in one fold. Each fold is the test set of one `Datasets` and the validation
+    set of the one before it.
 
     Args:
-        directory: as for `load_datasets`; a split that is there already plays no part.
-        folds: number of them, 3 or more.
-        image_size: height and width in pixels to which images are resized, bilinearly.
+        directory: a folder with two or more sub-folders of images, one per class. The sets of a
+            folder that is already split are joined.
+        folds: number of folds, 3 or more.
+        image_size: height and width of the resized images in pixels.
         batch_size: images per batch.
-        seed: of the folds and of the shuffling.
-        group_by: regular expression for what holds files together, as for `load_datasets`.
+        seed: seed of the folds and of the shuffling, 0 or more.
+        group_by: regular expression, searched in each file name. Files with the same match stay in
+            one set. The match is the first group, or all of it, e.g. `r"(\d+)-"` for the photo
+            number in `7001-115.jpg`.
         skip_unreadable: leave out files that cannot be read, and list them, instead of raising.
-        groups: what else holds files together: the key of each that has others of the same key.
+        groups: a key by file. Files with the same key stay in one fold, too.
 
     Returns:
         A `Datasets` for each fold; and one with all images in its training set.

@@ -18,11 +18,11 @@ _DRAWS = 400
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns a model's probabilities into answers; a saved model's card holds it.
+    """The temperature and the threshold that turn a model's probabilities into answers.
 
     Attributes:
-        temperature: by which logits are divided.
-        threshold: probability of the positive class, after that, from which on it is the answer.
+        temperature: logits are divided by it, above 0. 1 changes nothing.
+        threshold: an image is called positive from this calibrated probability on, in 0..1.
     """
 
     temperature: float = 1.0
@@ -48,20 +48,18 @@ def calibrate(
         probabilities: float of shape (n, classes), rows summing to 1, as the model gives them.
         class_names: the class names in the order of the columns.
         positive: the class that means cracked; found by its name when None.
-        threshold_for: `"recall=0.98"` to find that share of the positive images with as few false
-            alarms as can be; `"precision=0.95"` to find as many as can be while that share of the
-            images called positive are; None for the best balanced accuracy, positive against all
-            others.
-        groups: n keys, e.g. photo numbers; equal ones belong together. The share then holds at the
-            lower end of its 95 % interval, found by drawing whole groups anew, for other photos
-            are never quite like these.
+        threshold_for: goal of the threshold. `"recall=0.98"`: the highest threshold that finds
+            this share of the positive images. `"precision=0.95"`: the lowest threshold at which
+            this share of the images called positive is right. None: the best balanced accuracy.
+        groups: n keys, e.g. photo numbers. Images with the same key belong together. The share
+            must then hold at the lower end of its 95 % interval, from a bootstrap over groups.
 
     Returns:
         A `Calibration`.
 
     Raises:
-        UserError: when `threshold_for` cannot be read or reached, or the images are all of one
-            kind.
+        UserError: when `threshold_for` cannot be read or reached, or all images are positive, or
+            none is.
 
     Example:
 
@@ -118,8 +116,8 @@ def read_aim(threshold_for: str) -> tuple[str, float]:
         share = 0.0
     if name not in _AIMS or not 0 < share <= 1:
         raise UserError(
-            "threshold_for must be recall= or precision= with a number above 0 and at most 1, "
-            f"e.g. recall=0.98. Received: {threshold_for!r}."
+            "threshold_for must be recall=NUMBER or precision=NUMBER, with a number above 0 and at "
+            f"most 1, e.g. recall=0.98. Received: {threshold_for!r}."
         )
     return name, share
 
@@ -185,12 +183,12 @@ def _lower_ends(name: str, cracked: np.ndarray, groups: np.ndarray) -> np.ndarra
 def choose_region_threshold(sound_peaks: Sequence[float], false_alarms: float) -> float:
     """Finds the probability above which a region on a photo is called a crack.
 
-    Of a photo that is like the sound ones measured, the chance that it shows a higher probability
-    anywhere is at most `false_alarms`, whatever the distribution (a split conformal bound: Vovk et
-    al. 2005, Algorithmic Learning in a Random World).
+    A photo like the sound ones exceeds it anywhere with a chance of at most `false_alarms`,
+    whatever the distribution (a split conformal bound: Vovk et al. 2005, Algorithmic Learning in
+    a Random World).
 
     Args:
-        sound_peaks: the highest probability on each of several photos of sound surfaces.
+        sound_peaks: the highest probability on each of several photos of sound surfaces, in 0..1.
         false_alarms: share of sound photos that may be called cracked, above 0 and below 1.
 
     Returns:
@@ -198,14 +196,19 @@ def choose_region_threshold(sound_peaks: Sequence[float], false_alarms: float) -
 
     Raises:
         UserError: when there are too few peaks for so small a share.
+
+    Example:
+
+    ```python
+    threshold = choose_region_threshold(load_model().card.sound_peaks, false_alarms=0.05)
+    ```
     """
     if not 0 < false_alarms < 1:
         raise UserError(f"false_alarms must be above 0 and below 1. Received: {false_alarms}.")
     rank = math.ceil(round((1 - false_alarms) * (len(sound_peaks) + 1), 9))
     if rank > len(sound_peaks):
         raise UserError(
-            f"to call at most {false_alarms:.3g} of the sound photos cracked takes at least "
-            f"{math.ceil(1 / false_alarms) - 1} photos of sound surfaces to measure on. Received: "
-            f"{len(sound_peaks)}."
+            f"false_alarms={false_alarms:.3g} needs at least {math.ceil(1 / false_alarms) - 1} "
+            f"photos of sound surfaces. Received: {len(sound_peaks)}."
         )
     return sorted(sound_peaks)[rank - 1]

@@ -110,13 +110,11 @@ class Diagnosis:
         last_gap: the same, less that of the training loss.
         scatter: by how much validation loss jumps about its trend from one epoch to the next
             (standard deviation); None when there are fewer than six epochs.
-        turned: whether validation loss has risen since the best epoch by more than the scatter
-            explains and by more than a twentieth, which is overfitting; None when too few epochs
-            have come since.
-        still_improving: whether it fell over the last six epochs by more than that; None when there
-            are fewer.
-        noisy: whether the scatter is above a tenth of the loss; None when there are fewer than
-            six epochs.
+        turned: whether the model overfits: since the best epoch, validation loss has risen by more
+            than its scatter explains and by more than 5 %. None with too few epochs since.
+        still_improving: whether validation loss fell by more than that over the last six epochs.
+            None with fewer epochs.
+        noisy: whether the scatter is above a tenth of the loss. None with fewer than six epochs.
     """
 
     epochs: int
@@ -138,7 +136,7 @@ class Diagnosis:
             f"gap to training loss {self.gap:.4f} in that epoch, {last} {self.last_gap:.4f}",
         ]
         if self.scatter is None:
-            lines.append(f"fewer than {_FEWEST} epochs: a trend cannot be told from scatter")
+            lines.append(f"fewer than {_FEWEST} epochs: too few to tell a trend from scatter")
             return "\n".join(lines)
         share = self.scatter / self.best_loss if self.best_loss else 0
         noisy = ", noisy" if self.noisy else ""
@@ -148,23 +146,24 @@ class Diagnosis:
         elif self.still_improving:
             lines.append("still improving: more epochs may help")
         elif self.turned is None:
-            lines.append("too few epochs since the lowest one to tell whether it has turned")
+            lines.append("too few epochs since the best one to tell whether the model overfits")
         else:
-            lines.append("neither risen nor falling by more than scatter and a twentieth")
+            lines.append("validation loss neither rises nor falls by more than its scatter and 5 %")
         return "\n".join(lines)
 
 
 def diagnose(history: Mapping[str, Sequence[float]]) -> Diagnosis:
-    """States what the curves of a run show, with the numbers, and no more than they bear.
+    """Says whether the curves of a run show overfitting, progress or noise.
 
     Args:
-        history: from `read_curves`, or `keras.callbacks.History.history`.
+        history: values by epoch for "loss" and "val_loss", from `read_curves` or
+            `keras.callbacks.History.history`.
 
     Returns:
-        A `Diagnosis`; printed, it is a few lines of text.
+        A `Diagnosis`. Printed, it is a few lines of text.
 
     Raises:
-        UserError: when there is no epoch, or a loss that is no number.
+        UserError: when there is no epoch, or a loss is NaN or infinite.
 
     Example:
 

@@ -31,10 +31,10 @@ def compute_report(
         class_names: the class names in the order of the columns.
         files: the images' paths, to name those that are wrong.
         positive: the class that means cracked; found by its name when None.
-        threshold: probability of the positive class from which on an image is called so, after
-            calibration; one for all images, or one for each, of shape (n,).
-        temperature: from `calibrate`, by which logits are divided first; likewise. The report
-            names the median of several.
+        threshold: an image is called positive from this calibrated probability on, in 0..1. One
+            number, or one for each image, of shape (n,).
+        temperature: logits are divided by it before all else, above 0; from `calibrate`. One
+            number, or one for each image, of shape (n,). The report then has the median.
 
     Returns:
         A `Report`.

@@ -128,7 +128,7 @@ def check_export_path(path: str | os.PathLike, format: str) -> Path:
 
     Args:
         path: file to write.
-        format: as for `export_model`.
+        format: `"onnx"`, `"openvino"`, `"litert"` or `"saved_model"`.
 
     Raises:
         UserError: in these cases, and when the file's suffix is not the format's.
@@ -196,7 +196,7 @@ def measure(
     images: Sequence[str | os.PathLike],
     labels: Sequence[int] | np.ndarray | None = None,
 ) -> Export:
-    """Asks an exported model and the saved one about the same images.
+    """Compares an exported model with the saved one on the same images.
 
     Args:
         exported: the model, as its own runtime has loaded it.

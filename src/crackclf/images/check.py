@@ -27,7 +27,7 @@ class ImageCheck:
             for 8-bit grey and RGB without transparency and EXIF rotation.
         problem: why it cannot be trained on and what to do about it; empty when it can.
         width: in pixels, as stored; 0 when it cannot be decoded.
-        height: likewise.
+        height: in pixels, as stored; 0 when it cannot be decoded.
         mode: Pillow's name for its kind of pixels, e.g. "RGB" or "L".
         upright: whether EXIF leaves it as it is stored.
         look: what it looks like, 64 hexadecimal digits: the signs of 256 differences between

@@ -48,8 +48,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     white, and palette, grey and CMYK pictures are converted.
 
     Args:
-        path: a JPEG, PNG, BMP, GIF, TIFF or WebP file, of several pictures in it the first; with
-            `pip install 'crackclf[heic]'` also HEIC.
+        path: a JPEG, PNG, BMP, GIF, TIFF or WebP file, with `pip install 'crackclf[heic]'` also
+            HEIC. Of a file with several pictures the first is read.
 
     Returns:
         uint8 array of shape (height, width, 3).
@@ -70,7 +70,7 @@ def read_photo(path: str | os.PathLike) -> tuple[Image.Image, PhotoInfo]:
     """Decodes an image file to a Pillow image, with what its EXIF says of the photo.
 
     Args:
-        path: as for `read_image`.
+        path: a JPEG, PNG, BMP, GIF, TIFF, WebP or HEIC file.
 
     Returns:
         The RGB image, without another copy of its pixels, and its `PhotoInfo`.
@@ -102,7 +102,7 @@ def decoding(
     """
     with opening(content) as image:
         if image.format not in FORMATS[".jpg"] and getattr(image, "is_animated", False):
-            notice(f"{show(name)}: holds several pictures; the first is looked at")
+            notice(f"{show(name)}: holds several pictures. The first is used")
         rgb = to_rgb(image)
         info = photo_info(image)  # For which Pillow decodes a PNG.
         if rgb is not image:

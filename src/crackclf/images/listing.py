@@ -109,18 +109,24 @@ def list_pictures(images: Source | Iterable[Source]) -> list[Picture]:
 
 
 def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
-    """Lists the image files that paths name: files as they are, folders through and through.
+    """Lists image files, and the images in folders and all their sub-folders.
 
-    What a folder holds besides is left out, and a notice says so. Links are followed.
+    Other files in a folder are left out, and a notice says so. Links are followed.
 
     Args:
         paths: files and folders.
 
     Returns:
-        The files, those of each folder sorted.
+        The paths of the images, in the order of `paths`, sorted within each folder.
 
     Raises:
         UserError: when a path does not exist or a folder holds no image.
+
+    Example:
+
+    ```python
+    files = find_images(["wall.jpg", "site/photos"])
+    ```
     """
     found: list[Path] = []
     for path in map(user_path, paths):

@@ -33,22 +33,21 @@ def build_model(
 
     Args:
         image_size: height and width of the input in pixels.
-        backbone: a key of `crackclf.models.backbones.BACKBONES`.
+        backbone: name of the base, a key of `BACKBONES`.
         weights: `"imagenet"`, `"concrete"` for the base that comes with the package, `"random"`,
             or the path of a weights file.
-        augmentation: a layer from images to images; `build_augmentation()` when None.
-        hidden_units: of a ReLU layer between pooling and dropout; 0 for none.
-        dropout: share of the features in front of the softmax layer that is dropped in training,
-            from 0 to below 1.
-        weight_decay: share, times the learning rate, by which every trained weight shrinks at each
-            step, 0 or more (Loshchilov & Hutter 2017, arXiv:1711.05101).
+        augmentation: a layer from images to images. None for `build_augmentation()`.
+        hidden_units: units of a ReLU layer between pooling and dropout. 0 for no such layer.
+        dropout: share of the features before the softmax layer that is dropped in training, from
+            0 to below 1.
+        weight_decay: at each step every trained weight shrinks by this share times the learning
+            rate, 0 or more (Loshchilov & Hutter 2017, arXiv:1711.05101).
         label_smoothing: share of each label that is spread over all classes, from 0 to below 1
-            (Szegedy et al. 2015, arXiv:1512.00567). Losses that `fit` reports are then against
-            the smoothed labels, and no longer comparable to others; `evaluate` still gives the
-            loss against the true ones.
-        learning_rate: of Adam.
-        classes: number of them, `len(data.class_names)`.
-        seed: of the head's weights, dropout and augmentation, by `keras.utils.set_random_seed`.
+            (Szegedy et al. 2015, arXiv:1512.00567). The losses of `fit` are then on smoothed
+            labels. Do not compare them with losses on true labels.
+        learning_rate: learning rate of Adam, above 0.
+        classes: number of classes, `len(data.class_names)`.
+        seed: seed of the head's weights, dropout and augmentation.
 
     Returns:
         A compiled `keras.Model` from float or uint8 RGB images of shape (batch, image_size,

@@ -15,17 +15,15 @@ from crackclf.saved.store import load_keras_model, open_model
 def build_ensemble(folders: Sequence[str | os.PathLike]) -> keras.Model:
     """Averages the calibrated probabilities of trained models in one Keras model.
 
-    Members may differ by seed, by settings or by backbone. Bases that are equal, as those of
-    frozen ones are, go in once, so that an ensemble of heads costs little more than one of its
-    members.
+    Members may differ in seed, settings or backbone. Members with the same frozen base share it,
+    so an ensemble of heads costs little more than one member.
 
     Args:
         folders: of two or more saved Keras models of the same classes and image size.
 
     Returns:
         A compiled `keras.Model` from images of shape (batch, image_size, image_size, 3) in 0..255
-        to probabilities of shape (batch, classes), which can be saved, evaluated and asked like
-        any of its members, whose layers it shares.
+        to probabilities of shape (batch, classes). It shares the layers of its members.
 
     Raises:
         UserError: when the members cannot be averaged.
@@ -51,9 +49,9 @@ def build_ensemble(folders: Sequence[str | os.PathLike]) -> keras.Model:
         )
     if len({card.data_fingerprint for card in cards}) > 1:
         notice(
-            "the members were trained on different images or splits: what one was tested on, "
-            "another may have learnt. Measure the ensemble on images that none has seen; to train "
-            "members on one split, give them the folder that load_datasets(...).split names"
+            "the members were trained on different images or splits, so one may have seen the test "
+            "images of another. Measure the ensemble on new images. To train members on one "
+            "split, train them on the folder load_datasets(...).split"
         )
     size = cards[0].image_size
     inputs = keras.Input((size, size, 3), name="image")

@@ -58,20 +58,21 @@ class Classifier:
 
 
 def load_model(folder: str | os.PathLike = "shipped", sha256: str | None = None) -> Classifier:
-    """Loads a saved model after checking that it is whole. TensorFlow is not imported.
+    """Loads a saved model to predict with. TensorFlow is not imported.
+
+    The files are checked by their checksums.
 
     Args:
         folder: a folder written by `save_model`, or the word `shipped` for the model that comes
             with the package (a folder of that name is `./shipped`).
-        sha256: of the folder's `card.json`, from whoever made the model: the sums in the card show
-            damage, this shows whose model it is.
+        sha256: checksum of the folder's `card.json`, from the model's maker. Another model is
+            refused.
 
     Returns:
-        A `Classifier`. `load_keras_model` gives the Keras model, to train on.
+        A `Classifier`.
 
     Raises:
-        UserError: when the folder is not a saved model, or one of its files is not the one that
-            the card describes.
+        UserError: when the folder is not a saved model, or a file differs from its checksum.
 
     Example:
 
@@ -107,7 +108,7 @@ def as_classifier(model: Classifier | str | os.PathLike) -> Classifier:
     """A `Classifier` as it is, or the one that a folder's name stands for.
 
     Args:
-        model: from `load_model`, or what `load_model` takes.
+        model: a `Classifier`, the folder of a saved model, or the word `shipped`.
 
     Raises:
         UserError: when it is neither, or `load_model` refuses it.
@@ -118,6 +119,6 @@ def as_classifier(model: Classifier | str | os.PathLike) -> Classifier:
         return load_model(model)
     raise UserError(
         "expected a Classifier from load_model, or the folder of a saved model. Received: "
-        f"{type(model).__name__}. A Keras model answers by its own predict, or is saved first "
-        "(save_run, save_model)."
+        f"{type(model).__name__}. Use a Keras model's own predict, or save it first (save_run, "
+        "save_model)."
     )

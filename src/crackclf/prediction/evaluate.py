@@ -27,15 +27,16 @@ def evaluate(
 ) -> Report:
     """Measures a saved model on labelled images.
 
-    When the model is given by its folder, the images that it was trained on are counted and
-    reported, for they flatter the figures.
+    Images that the model was trained on make the figures too good. If the model is given by its
+    folder, they are counted in a notice.
 
     Args:
-        images: a folder with one sub-folder of images per class; or, with `labels`, what `predict`
-            takes. Where a model of two classes does not know the folders' names, the images are
-            cracked or not: those of the folder `positive`, and those of all others.
-        classifier: from `load_model`, or the folder of a saved model.
-        labels: the class name of each image, when they are not in class folders.
+        images: a folder with one sub-folder of images per class. With `labels`: files, folders,
+            images of Pillow, or RGB arrays of shape (height, width, 3) in 0..255. For a model of
+            two classes the folders may have other names: the folder `positive` holds the cracked
+            images, all other folders hold sound ones.
+        classifier: from `load_model`, the folder of a saved model, or the word `shipped`.
+        labels: the class name of each image, if the images are not in class folders.
         positive: the class folder that holds the cracked images; found by its name when None.
         skip_unreadable: leave out, and list, files in class folders that cannot be read.
 

@@ -15,21 +15,21 @@ _COVERS = 7  # Squares along a side of the patch that are covered one after anot
 
 
 def explain(image: Source, classifier: Classifier | str | os.PathLike = "shipped") -> np.ndarray:
-    """Says where in one patch the evidence for a crack lies.
+    """Maps the evidence for a crack in one patch.
 
-    Of a model that answers by cells it is the class activation map (Zhou et al. 2016,
-    arXiv:1512.04150): the log-odds of each cell. With average pooling and a linear head Grad-CAM
-    gives the same map. Of another model it is what covering a place costs in log-odds (occlusion:
-    Zeiler & Fergus 2014, arXiv:1311.2901).
+    For a model that answers by cells, the evidence is the class activation map: the log-odds of
+    each cell (Zhou et al. 2016, arXiv:1512.04150). With average pooling and a linear head, Grad-CAM
+    gives the same map. For another model it is the drop in log-odds when a place is covered
+    (occlusion: Zeiler & Fergus 2014, arXiv:1311.2901).
 
     Args:
         image: one patch of any size: a file, an image of Pillow, or an RGB array of shape (height,
             width, 3) in 0..255.
-        classifier: from `load_model`, or the folder of a saved model.
+        classifier: from `load_model`, the folder of a saved model, or the word `shipped`.
 
     Returns:
         float32 of shape (height, width): the evidence at each pixel as a share of the strongest,
-        in 0..1; 0 everywhere when there is none.
+        in 0..1. It is 0 everywhere for a patch without evidence.
 
     Raises:
         UserError: when there is not one image, or it cannot be read.

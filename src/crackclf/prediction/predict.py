@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crackclf.cores import cores
-from crackclf.errors import UserError, notice, show
+from crackclf.errors import UserError, counted, notice, show
 from crackclf.images.listing import Picture, Source, list_pictures
 from crackclf.images.resize import resize
 from crackclf.prediction.classifier import Classifier, as_classifier
@@ -20,15 +20,16 @@ _LARGE = 4  # Patches to the side of a picture above which it is hardly one.
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image.
+    """A model's prediction for one image.
 
     Attributes:
-        file: its path; its number as text when it is no file.
-        label: the predicted class; None when the image could not be read.
-        probability: of the positive class, in 0..1; None when the image could not be read.
-        error: why the image could not be read; empty when it could.
-        probabilities: of all classes, in the order of the model's `class_names`; empty when the
-            image could not be read.
+        file: the path of the image, or its number as text if it is no file.
+        label: the predicted class. None for an image that cannot be read.
+        probability: calibrated probability of the positive class, in 0..1. None for an image
+            that cannot be read.
+        error: why the image cannot be read. Empty for one that can.
+        probabilities: calibrated probabilities of all classes, in the order of the model's
+            `class_names`. Empty for an image that cannot be read.
     """
 
     file: str
@@ -47,11 +48,10 @@ def predict(
         images: a file, a folder (searched through all its sub-folders), an image of Pillow, an
             array of RGB images of shape (n, height, width, 3) or (height, width, 3) in 0..255, or
             several of these.
-        classifier: from `load_model`, or the folder of a saved model.
+        classifier: from `load_model`, the folder of a saved model, or the word `shipped`.
 
     Returns:
-        A `Prediction` for each image in order. One that cannot be read has its `error` set and
-        does not stop the others.
+        A `Prediction` for each image, in order. An image that cannot be read has an `error`.
 
     Raises:
         UserError: when a path does not exist, a folder holds no image, or an array is not of
@@ -116,10 +116,9 @@ def ask(pictures: Sequence[Picture], classifier: Classifier) -> Iterator[np.ndar
         yield from _ask_all(answer, parts, len(pictures))
     if photos:
         notice(
-            f"{len(photos):,} of the pictures, among them {show(min(photos))}, are more than "
-            f"{_LARGE} times as large as the patches that this model knows "
-            f"({classifier.card.patch_size} pixels). `crackclf inspect` looks for cracks all over "
-            "such photos"
+            f"found {counted(len(photos), 'image')}, e.g. {show(min(photos))}, of more than "
+            f"{_LARGE} times the size of the model's patches ({classifier.card.patch_size} pixels)."
+            " Use `crackclf inspect` for whole photos"
         )
 
 
@@ -145,4 +144,4 @@ def _ask_all(
 def _check(probabilities: np.ndarray, name: str) -> np.ndarray | UserError:
     if np.isfinite(probabilities).all():
         return probabilities
-    return UserError(f"{show(name)}: the model answers with a number that is none")
+    return UserError(f"{show(name)}: the model's probabilities are NaN or infinite")

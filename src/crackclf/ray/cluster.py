@@ -155,7 +155,7 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
     """Connects this process to a cluster, for one or several calls of `map_blocks`.
 
     Args:
-        address: as for `map_blocks`.
+        address: of a running cluster, HOST:PORT; None for the cores of this machine.
         cpus: of a cluster on this machine; all by default.
 
     Raises:

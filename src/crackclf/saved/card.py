@@ -20,25 +20,25 @@ _LARGEST = 2**14  # Pixels to the side of a patch.
 
 @dataclass(frozen=True)
 class Card:
-    """Travels with a model as `card.json`.
+    """What must be known to use a saved model; stored beside it as `card.json`.
 
     Attributes:
-        class_names: in the order of the model's outputs, two or more.
-        positive_class: the one that means cracked; all others are sound.
+        class_names: two or more, in the order of the model's outputs.
+        positive_class: the class that means cracked. All others are sound.
         image_size: height and width of the model's input in pixels.
         backbone: name of the base.
         weights_origin: where the base's weights came from before training.
-        threshold: a patch is called cracked when its probability is at least this, in 0..1.
-        temperature: by which logits are divided to calibrate probabilities; 1 changes nothing.
-        patch_size: side of the squares, in pixels of the photos they were cut from, that it was
-            trained on before they were resized; 0 when unknown.
+        threshold: a patch is called cracked from this probability on, in 0..1.
+        temperature: logits are divided by it to calibrate probabilities. 1 changes nothing.
+        patch_size: side of the training patches before resizing, in pixels of their photos. 0
+            when unknown.
         sound_peaks: the highest probability of a crack on each of some photos of sound surfaces
-            that it was not trained on; thresholds of regions are chosen by them.
+            that the model was not trained on. They give the threshold of regions.
         data_fingerprint: digest of the data set and its split.
-        metrics: figures by subset, as `Report.to_dict` gives them.
+        metrics: the figures of `Report.to_dict`, by subset.
         versions: of the packages that trained it.
-        cell_size: side in pixels of the cells that `model.tflite` answers for; 0 when it answers
-            for patches as a whole only.
+        cell_size: side in pixels of the cells that `model.tflite` answers for. 0 for a model that
+            answers for whole patches only.
         mirrored: whether a patch's probabilities are the mean over it and three mirrored views.
         sha256: of the model's files, by name: `model.keras` and `model.tflite`, or `model.pt`.
     """

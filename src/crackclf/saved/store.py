@@ -29,12 +29,11 @@ def save_model(
     files: Mapping[str, str | bytes] | None = None,
     figures: "Mapping[str, Figure] | None" = None,
 ) -> Path:
-    """Saves a model as a folder with `card.json` and what else belongs to it.
+    """Saves a model as a folder with its card.
 
-    A Keras model goes into `model.keras`, to learn on, and `model.tflite`, to answer. Both are
-    read back and must give the same answers. A `ResNet18` goes into `model.pt`, its state dict.
-    The folder appears under its name when all of it is written: a full disk or a kill leaves
-    either the whole folder or none.
+    A Keras model is saved twice: as `model.keras`, to train on, and as `model.tflite`, to predict
+    with. Both are read back and must give the same answers. The state dict of a `ResNet18` is
+    saved as `model.pt`. The folder appears only when it is complete.
 
     Args:
         model: the model, from images of shape (batch, image_size, image_size, 3) in 0..255 to
@@ -107,8 +106,8 @@ def open_model(
         folder: a saved folder, or the word `shipped`. A folder of version 0.1.0 has no
             `model.tflite`: a copy in the present form is made in the user's cache, once, and
             opened in its place.
-        sha256: of the folder's `card.json`, from whoever made the model. The sums in the card show
-            damage; that the card, and so the model, is theirs, only this shows.
+        sha256: checksum of the folder's `card.json`, from the model's maker. Another model is
+            refused.
 
     Returns:
         The card; and the paths of the model's files by name, `model.keras` and `model.tflite`, or
@@ -247,7 +246,7 @@ def _present_form(folder: Path, card: Card) -> Path:
         if not copy.exists():  # Another process has made it meanwhile.
             raise UserError(f"{copy}: cannot be made ({error}). Set XDG_CACHE_HOME.") from error
     notice(
-        f"{folder}: was saved by crackclf 0.1.0, without model.tflite. {copy} is a copy in the "
-        "present form, which answers for it from now on"
+        f"{folder}: was saved by crackclf 0.1.0, without model.tflite. From now on a copy with it "
+        f"is used: {copy}"
     )
     return copy

@@ -58,7 +58,7 @@ def train_resnet18(
 
     Raises:
         UserError: when `iterations` is below 1, `class_weights` are not one a class, `log_dir`
-            holds the curves of a run that is finished, or the loss is no longer a number.
+            holds the curves of a run that is finished, or the loss is NaN or infinite.
 
     Example:
 
@@ -120,7 +120,9 @@ def train_resnet18(
                 "val_loss": torch.nn.functional.cross_entropy(logits, labels).item(),
             }
             if not math.isfinite(row["loss"] + row["val_loss"]):
-                raise UserError("the loss is no longer a number; try a smaller learning_rate.")
+                raise UserError(
+                    "the training loss is NaN or infinite. Try a smaller learning rate."
+                )
             if row["val_loss"] <= min([old["val_loss"] for old in history], default=math.inf):
                 best = copy.deepcopy(model.state_dict())
             for name in ("accuracy", "loss"):

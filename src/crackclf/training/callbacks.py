@@ -108,10 +108,10 @@ def build_callbacks(
 
     Args:
         log_dir: the run's folder, e.g. `logs/first`; made when missing.
-        patience: epochs without a lower validation loss after which training stops; None to
-            go on to the last epoch and stay there, while `best.keras` keeps the best one.
-        hparams: what sets this run apart from others, e.g. `{"dropout": 0.5}`, for
-            TensorBoard's HParams tab.
+        patience: epochs without a lower validation loss until training stops and goes back to
+            the best epoch. None to train all epochs and keep the last weights. `best.keras`
+            is the best epoch in either case.
+        hparams: settings of this run for TensorBoard's HParams tab, e.g. `{"dropout": 0.5}`.
 
     Returns:
         Callbacks for `train` and for Keras' `fit`. Only `train` goes on with a killed training.

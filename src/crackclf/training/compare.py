@@ -33,23 +33,22 @@ def compare(
     log_dir: str | os.PathLike = "logs",
     **settings: Any,
 ) -> Comparison:
-    """Trains a classifier on each of several backbones, on the same split and for as many epochs.
+    """Trains a classifier with each of several backbones, on the same split.
 
-    Each runs in a process of its own, so that one's memory does not count as the next one's, and
-    is saved as the model folder OUT-BACKBONE, its curves in a folder of `log_dir`. Figures and
-    plot go to OUT. Started again with the same settings it goes on with the backbones that are
-    not done.
+    Each backbone is trained in a process of its own, so that its memory can be measured. Its model
+    goes to the folder OUT-BACKBONE. Figures and plot go to OUT. The same call after an
+    interruption goes on with the backbones that are not done.
 
     Args:
         directory: a folder with one sub-folder of images per class, or one that already holds
             `train/`, `validation/` and `test/`.
         backbones: keys of `BACKBONES`, or `"resnet18-torch"`.
-        out: the folder for the figures, and how the model folders' names begin.
+        out: the folder for the figures. The names of the model folders begin with it.
         log_dir: the folder that holds a folder of curves for each run.
         settings: fields of `TrainSettings`, e.g. `epochs=20`, the same for all.
 
     Returns:
-        A `Comparison`; a backbone whose weights cannot be had is in its `missing`.
+        A `Comparison`. Its `missing` names the backbones without weights.
 
     Raises:
         UserError: when an argument or the data cannot be used, or no backbone could be trained.

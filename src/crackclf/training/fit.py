@@ -30,31 +30,31 @@ def train(
     class_weights: str = "auto",
     verbose: int | str = "auto",
 ) -> keras.callbacks.History:
-    """Trains a compiled model on augmented training images, watched on the validation set.
+    """Trains a compiled model on augmented images, with validation after each epoch.
 
     Args:
         model: from `build_model`.
-        data: from `load_datasets`, at the model's image size.
+        data: from `load_datasets`, with the model's image size.
         callbacks: from `build_callbacks`.
-        epochs: at most this many passes over the training set.
-        cache_features: run what is frozen of the base once over the images instead of in every
-            epoch, keep its features in the data folder's cache, and train the rest on them: many
-            times as fast. Epochs then choose among a few variants of each training image instead
-            of seeing ever new ones.
-        views: augmented variants of each training image, when features are cached; 0 for the
-            image as it is; None for 1 to 8, so that there are some 6,000 in all.
-        class_weights: by what an error on an image counts: `"balanced"`, so that all classes
-            count as much (Keras' `class_weight`, n / (classes * n of the class)); `"none"`, all
-            images; `"auto"`, balanced where one class has more than three times as many training
-            images as another. Training loss is weighted, validation loss is not.
-        verbose: as in Keras' `fit`; 0 for many short runs in a loop.
+        epochs: most passes over the training set.
+        cache_features: run the frozen part of the base once, keep its features in the data
+            folder's cache, and train the rest on them. This is many times as fast. Each epoch
+            uses one of a few augmented variants of each image. False runs the base in every
+            epoch, on newly augmented images.
+        views: augmented variants of each training image in the cache. 0 for the image as it is.
+            None for 1 to 8, about 6,000 variants in all.
+        class_weights: weight of an image in the training loss. `"balanced"`: each class has the
+            same weight, n / (classes * n of the class) for an image. `"none"`: each image has
+            the same weight. `"auto"`: balanced if one class has more than three times as many
+            training images as another. Validation loss is not weighted.
+        verbose: `"auto"` or 1 for a progress bar per epoch, 2 for a line, 0 for silence.
 
     Returns:
         Keras' `History`.
 
     Raises:
         UserError: when sizes or classes do not fit, the features cannot be cached, or the loss
-            stops being a number.
+            becomes NaN or infinite.
 
     Example:
 
@@ -89,7 +89,7 @@ def train(
         shuffle=False,  # The set shuffles itself; Keras warns when asked to do it.
     )
     if not np.isfinite(history.history.get("loss", [0])).all():
-        raise UserError("the training loss is no longer a number; try a smaller learning rate.")
+        raise UserError("the training loss is NaN or infinite. Try a smaller learning rate.")
     return history
 
 
@@ -107,27 +107,31 @@ def fine_tune(
 ) -> keras.callbacks.History:
     """Trains the last blocks of the base together with the head, at a small learning rate.
 
-    The second stage of transfer learning, after `train`: `unfreeze`, and `train` again, with
-    callbacks of a folder of their own. BatchNormalization stays frozen.
+    This is the second stage of transfer learning. BatchNormalization stays frozen.
 
     Args:
-        model: from `build_model`, its head trained.
-        data: from `load_datasets`, at the model's image size.
+        model: from `build_model`, with a trained head; changed in place.
+        data: from `load_datasets`, with the model's image size.
         callbacks: from `build_callbacks`, with a log_dir of their own.
-        epochs: at most this many passes over the training set.
-        blocks: number of blocks of the base to train, from its end.
-        learning_rate: of the new optimizer, far below the head's.
-        cache_features: run what stays frozen once over the images, and keep what goes into the
-            first block to be trained.
-        views: augmented variants of each training image, when features are cached, as for `train`.
-        class_weights: by what an error on an image counts, as for `train`.
-        verbose: as in Keras' `fit`.
+        epochs: most passes over the training set.
+        blocks: number of blocks at the end of the base to train.
+        learning_rate: learning rate of the new optimizer. A hundredth of the head's keeps what
+            the base has learnt.
+        cache_features: run the blocks that stay frozen once, keep their features in the data
+            folder's cache, and train the rest on them. False runs them in every epoch.
+        views: augmented variants of each training image in the cache. 0 for the image as it is.
+            None for 1 to 8, about 6,000 variants in all.
+        class_weights: weight of an image in the training loss. `"balanced"`: each class has the
+            same weight. `"none"`: each image has the same weight. `"auto"`: balanced if one class
+            has more than three times as many training images as another.
+        verbose: `"auto"` or 1 for a progress bar per epoch, 2 for a line, 0 for silence.
 
     Returns:
         Keras' `History` of this stage.
 
     Raises:
-        UserError: when the base has fewer blocks, or for what `train` refuses.
+        UserError: when the base has fewer blocks, sizes or classes do not fit, the features
+            cannot be cached, or the loss becomes NaN or infinite.
 
     Example:
 
@@ -153,7 +157,7 @@ def weigh_classes(data: Datasets, class_weights: str) -> list[float] | None:
 
     Args:
         data: whose training set is counted.
-        class_weights: "balanced", "none" or "auto", as for `train`.
+        class_weights: "balanced", "none" or "auto".
     """
     counts = [n for n in data.counts["train"].values()]
     if class_weights == "none" or (class_weights == "auto" and not is_uneven(counts)):
@@ -162,16 +166,24 @@ def weigh_classes(data: Datasets, class_weights: str) -> list[float] | None:
 
 
 def predict_features(model: keras.Model, data: Datasets, subset: str = "test") -> np.ndarray:
-    """Predicts a set from its cached features, which are computed when they are not there yet.
+    """Predicts a set from its cached features. Missing features are computed.
 
     Args:
-        model: from `build_model`, its base frozen, or all but its last blocks.
-        data: from `load_datasets`, at the model's image size.
+        model: from `build_model`. The base, or all but its last blocks, must be frozen.
+        data: from `load_datasets`, with the model's image size.
         subset: "train", "validation" or "test".
 
     Returns:
-        float32 of shape (n, classes), as the model's own `predict` of the images in the order of
-        `data.files[subset]`.
+        Probabilities, float32 of shape (n, classes), in the order of `data.files[subset]`.
+
+    Raises:
+        UserError: when the base is not frozen or the features cannot be cached.
+
+    Example:
+
+    ```python
+    probabilities = predict_features(model, data, "validation")
+    ```
     """
     features = read_features(model, data, subsets=(subset,))[subset][:, 0]
     head = split_model(model).head
@@ -183,13 +195,13 @@ def predict_features(model: keras.Model, data: Datasets, subset: str = "test") -
 def _check_fit(model: keras.Model, data: Datasets) -> None:
     if model.input_shape[1] != data.image_size:
         raise UserError(
-            f"the model takes images of {model.input_shape[1]} pixels, the data were loaded at "
-            f"{data.image_size}; give both the same image_size."
+            f"expected images of {model.input_shape[1]} pixels, the model's image_size. Received: "
+            f"{data.image_size}. Give build_model and load_datasets the same image_size."
         )
     if model.output_shape[-1] != len(data.class_names):
         raise UserError(
-            f"the model tells {model.output_shape[-1]} classes apart, the data have "
-            f"{len(data.class_names)}; build it with classes={len(data.class_names)}."
+            f"expected {model.output_shape[-1]} classes, as many as the model has. Received: "
+            f"{len(data.class_names)}. Build the model with classes={len(data.class_names)}."
         )
 
 

@@ -1,4 +1,4 @@
-"""The whole way: a folder of images becomes a trained, evaluated, saved model."""
+"""From a folder of images to a trained, evaluated and saved model."""
 
 import os
 from itertools import count
@@ -26,22 +26,23 @@ def train_folder(
     mapper: Mapper = compute_here,
     **settings: Any,
 ) -> tuple[Path, Classifier, Report]:
-    """Loads, trains, calibrates, tests and saves, as the notebook does step by step.
+    """Trains a model on a folder of images: loads, trains, calibrates, tests and saves.
 
-    Curves and checkpoints go to `LOG_DIR/NAME`, NAME being the model folder's. A run that was
-    interrupted goes on from its last full epoch when started again with the same arguments.
+    Curves and checkpoints go to the folder `LOG_DIR/NAME`, with the name of the model folder. The
+    same call after an interruption goes on from the last full epoch.
 
     Args:
         directory: a folder with one sub-folder of images per class, or one that already holds
             `train/`, `validation/` and `test/`.
-        out: the model folder to make; `saved_models/BACKBONE-N` with the first free N when None.
+        out: the model folder to make. None for `saved_models/BACKBONE-N` with the first free N.
         log_dir: the folder that holds a folder for each run.
-        mapper: has the features to be cached computed; on this machine by default.
+        mapper: function that computes the features to cache. The default uses all cores of this
+            machine.
         settings: fields of `TrainSettings`, e.g. `epochs=20`.
 
     Returns:
-        The model folder, the saved `Classifier` and the `Report` on the test set; with `folds` a
-        `FoldReport`, in which every image is a test image once.
+        The model folder, the saved `Classifier`, and the `Report` on the test set. With `folds`
+        it is a `FoldReport`, in which each image is tested once.
 
     Raises:
         UserError: when an argument or the data cannot be used.
@@ -55,8 +56,8 @@ def train_folder(
     chosen = TrainSettings(**settings)
     if mapper is not compute_here and not chosen.caches:
         raise UserError(
-            "on a cluster, features are computed and cached; the head is then trained here. Leave "
-            "out --engine ray for a training without such a cache."
+            "a cluster only computes cached features, and this training caches none. Leave out "
+            "--engine ray."
         )
     directory = user_path(directory)
     run, out = _place(directory, out, user_path(log_dir), chosen)

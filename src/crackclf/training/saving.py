@@ -30,19 +30,18 @@ def save_run(
 ) -> Classifier:
     """Saves a trained model with its card, history, split, test report and plots.
 
-    The report's temperature and threshold become the model's.
+    The temperature and the threshold of the report are stored in the card.
 
     Args:
-        model: the trained model, from `build_model`, `build_ensemble` or `build_resnet18`.
+        model: a trained model from `build_model`, `build_ensemble` or `build_resnet18`.
         out: the model folder to make; must not exist.
-        data: what it was trained on.
+        data: the data sets that the model was trained and tested on.
         report: from `compute_report` on the test set.
-        probabilities: float of shape (n, classes), the model's on the test set, as the report got
-            them.
-        log_dir: the run's folder, which holds `history.csv`; None for an ensemble, which has no
-            curves of its own.
-        settings: with which `crackclf train --settings` can repeat the run; stored as
-            `settings.json`.
+        probabilities: float of shape (n, classes), the same that the report was computed from.
+        log_dir: the folder of the run, with its `history.csv`. None for an ensemble, which has
+            no curves.
+        settings: stored as `settings.json`, so that `crackclf train --settings` can repeat the
+            run.
 
     Returns:
         The `Classifier` as read back from the folder.
