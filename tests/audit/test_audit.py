@@ -116,7 +116,7 @@ def test_a_clean_folder_has_nothing_to_quarantine(make_folder, monkeypatch, caps
     found = audit.Audit("images", audit_files(make_folder({"a": 2, "crack": 2})), ())
     monkeypatch.setattr(audit, "audit", lambda _: found)
     assert run(monkeypatch, "audit", "images", "--quarantine", "odd") == 0
-    assert "nothing to put into odd" in capsys.readouterr().err
+    assert "no files to look at, so odd was not made" in capsys.readouterr().err
     assert not (tmp_path / "odd").exists()
 
 

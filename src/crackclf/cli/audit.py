@@ -61,5 +61,5 @@ def audit(
     if html_file is not None:
         write_whole(user_path(html_file), render_audit(found))
     if quarantine is not None and not copy_odd(found, quarantine):
-        notice(f"nothing to put into {quarantine}, which was not made")
+        notice(f"no files to look at, so {quarantine} was not made")
     raise typer.Exit(1 if found.findings else 0)

@@ -242,9 +242,9 @@ def _check(result: Export, quantised: bool) -> None:
             f"difference of at most {_SAME}. Received: {result.max_difference:.2g}."
         )
     if quantised and before - after > _MOST_LOST:
-        name = "accuracy" if result.accuracy else "share of images with the model's label"
+        figure = "an accuracy" if result.accuracy else "the model's label on a share"
         raise UserError(
-            f"{result.path}: removed, because 8 bits cost too much. Expected a {name} of at least "
+            f"{result.path}: removed, because 8 bits cost too much. Expected {figure} of at least "
             f"{before - _MOST_LOST:.4f}. Received: {after:.4f}. Export without int8, or give other "
             "images to quantise with."
         )
