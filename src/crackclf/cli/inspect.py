@@ -129,9 +129,8 @@ def inspect(
             classifier = dataclasses.replace(classifier, card=card)
         elif region_threshold is None and not classifier.card.sound_peaks:
             raise UserError(
-                f"{model}: its card does not say what it makes of photos of sound surfaces, so the "
-                "probability above which a region is a crack is not known. Name a folder of such "
-                "photos with --sound, or give --region-threshold."
+                f"{model}: has no threshold for photos. Measure one with --sound FOLDER, a folder "
+                "of photos of sound surfaces, or give --region-threshold."
             )
         if parquet is not None:
             from crackclf.ray.carried import Inspector

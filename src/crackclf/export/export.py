@@ -111,7 +111,7 @@ def export_model(
             FORMATS[format].write(function, draft, about, ranges)
             exported = FORMATS[format].load(draft)
             if exported.about != about:
-                raise UserError(f"{path}: what travels with the model could not be read back.")
+                raise UserError(f"{path}: its class names and threshold could not be read back.")
             size = sum(part.stat().st_size for part in Path(folder).rglob("*"))
             result = measure(exported, load_model(model), path, size, images, labels)
             _check(result, bool(calibration))

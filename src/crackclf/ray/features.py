@@ -50,8 +50,8 @@ def compute_on_cluster(
             left.discard(row["number"])
     if left:
         raise UserError(
-            f"the cluster left {len(left)} of {len(jobs)} blocks of features undone; start again "
-            "with the same arguments to have them done."
+            f"the cluster left {len(left)} of {len(jobs)} blocks of features undone. Run the same "
+            "command again to go on."
         )
 
 

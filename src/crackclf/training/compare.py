@@ -136,7 +136,7 @@ def _train_apart(
             raise UserError(
                 f"{backbone}: its process ended with status {done.returncode}"
                 f"{', killed, most likely for want of memory' if done.returncode < 0 else ''}. "
-                "Started again with the same arguments, the comparison goes on where it was."
+                "Run the same command again to go on."
             )
     return _read_entry(path)
 

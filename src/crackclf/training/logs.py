@@ -158,8 +158,8 @@ class Run:
                 raise
             reason = error if isinstance(error, OSError) else _FULL
             raise UserError(
-                f"{self.folder}: the training stopped ({reason}). What was written before is "
-                "whole; when that is mended, start again with the same arguments to go on."
+                f"{self.folder}: the training stopped ({reason}). All files written before are "
+                "complete. Mend the cause, and run the same command again to go on."
             ) from error
         finally:
             lock.release()
