@@ -40,7 +40,7 @@ def ask(address: str, name: str, content: bytes) -> tuple[str, float]:
     with httpx.Client(base_url=address, timeout=600, trust_env=False) as web:
         sent = web.post("/gradio_api/upload", files={"files": (name, content)})
         file = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
-        body = {"data": [file, 0], "fn_index": 0, "session_hash": session}
+        body = {"data": [[file], 0], "fn_index": 0, "session_hash": session}
         web.post("/gradio_api/queue/join", json=body).raise_for_status()
         with web.stream("GET", f"/gradio_api/queue/data?session_hash={session}") as messages:
             for line in messages.iter_lines():

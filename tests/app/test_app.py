@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
@@ -25,7 +26,9 @@ from filelock import FileLock
 from PIL import Image
 
 from conftest import build_card, build_keras, draw_blot
-from crackclf.app.page import _ask
+from crackclf.app.answers import ask as ask_about
+from crackclf.app.examples import EXAMPLES
+from crackclf.app.render import render_summary
 from crackclf.app.server import _clean, _remove_left, serving
 from crackclf.cli.app import app as command
 from crackclf.errors import UserError
@@ -65,10 +68,11 @@ def page(browser, address):
     page.close()
 
 
-def drop(page, path: Path) -> None:
-    """Drops a file, sees it arrive, clicks."""
-    page.set_input_files("input[type=file]", path)
-    page.get_by_role("link", name=" B").or_(page.get_by_role("link", name="B ")).wait_for()
+def drop(page, *paths: Path) -> None:
+    """Drops files, sees them arrive, clicks."""
+    page.set_input_files("input[type=file]", paths)
+    arrived = page.get_by_role("link", name=" B").or_(page.get_by_role("link", name="B "))
+    arrived.nth(len(paths) - 1).wait_for()
     page.get_by_role("button", name="Inspect").click()
 
 
@@ -84,18 +88,20 @@ def send(web: httpx.Client, name: str, content: bytes) -> str:
     return path
 
 
-def ask(web: httpx.Client, file: object, scale: object = 0) -> dict:
-    """What the page does on a click, and the last that it is told."""
+def follow(web: httpx.Client, paths: list[str], scale: object = 0) -> Iterator[str]:
+    """What the page does on a click, and all that it is told."""
     session = uuid.uuid4().hex
-    if isinstance(file, str):
-        file = {"path": file, "meta": {"_type": "gradio.FileData"}}
-    body = {"data": [file, scale], "fn_index": 0, "session_hash": session}
+    files = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths]
+    body = {"data": [files, scale], "fn_index": 0, "session_hash": session}
     web.post("/gradio_api/queue/join", json=body).raise_for_status()
     with web.stream("GET", f"/gradio_api/queue/data?session_hash={session}") as messages:
-        for line in messages.iter_lines():
-            if "process_completed" in line:
-                return json.loads(line.removeprefix("data: "))["output"]
-    raise AssertionError("no answer")
+        yield from messages.iter_lines()
+
+
+def ask(web: httpx.Client, *paths: str, scale: object = 0) -> dict:
+    """The last that the page is told."""
+    [told] = [line for line in follow(web, list(paths), scale) if "process_completed" in line]
+    return json.loads(told.removeprefix("data: "))["output"]
 
 
 def uploads(folder: Path) -> list[Path]:
@@ -116,7 +122,7 @@ def test_a_photo_gets_a_verdict_a_map_and_a_report(page, address, folder, tmp_pa
     assert cells[0] == "1"
     page.wait_for_function("document.querySelector('table.cracks img')?.naturalWidth == 300")
     assert float(cells[4]) == pytest.approx(18 * 20, rel=0.1)
-    picture = page.locator(".map img")
+    picture = page.locator(".map img").first
     picture.wait_for()
     page.wait_for_function("document.querySelector('.map img')?.naturalWidth == 400")
     with page.expect_download() as download:
@@ -141,6 +147,91 @@ def test_a_patch_gets_its_probability_and_evidence_but_no_report(page, tmp_path)
     assert "64 x 40 pixels" in page.locator(".facts").inner_text()
     page.wait_for_function("document.querySelector('.map img')?.naturalWidth > 300")
     assert not page.get_by_role("button", name="Download the report").is_visible()
+
+
+@pytest.mark.browser
+def test_several_pictures_get_a_table_each_its_map_and_all_one_report(page, folder, tmp_path):
+    draw_blot((20, 60, 380, 78), (400, 300)).save(tmp_path / "pier 7.png")
+    draw_blot(size=(300, 400)).save(tmp_path / "wall.png")
+    draw_blot((0, 0, 50, 50), (50, 50)).save(tmp_path / "core.png")
+    (tmp_path / "notes.jpg").write_text("no image")
+    page.get_by_label("Millimetres per pixel").fill("2")
+    drop(page, *(tmp_path / name for name in ("pier 7.png", "notes.jpg", "wall.png", "core.png")))
+    page.get_by_text("4 pictures: 2 cracked, 1 not, 1 without an answer").wait_for()
+    rows = [row.split("\t") for row in page.locator(".overview tr").all_inner_texts()[1:]]
+    assert rows[0][:2] == ["pier 7.png", "Positive"]
+    assert float(rows[0][5]) == pytest.approx(18 * 2, rel=0.1)
+    assert rows[1][0] == "notes.jpg"
+    assert rows[1][1].startswith("notes.jpg: is not a JPEG")
+    assert rows[2][:2] == ["wall.png", "Negative"]
+    assert rows[2][3:] == ["0", "0", ""]
+    assert rows[3][:2] == ["core.png", "Positive"]
+    assert rows[3][3:] == ["", "", ""]
+    sections = page.locator("section")
+    assert sections.locator("h3").all_inner_texts() == ["pier 7.png", "wall.png", "core.png"]
+    assert sections.locator("table.cracks").count() == 1
+    page.wait_for_function("[...document.querySelectorAll('.map img')].every(x => x.naturalWidth)")
+    page.get_by_role("link", name="core.png", exact=True).click()
+    assert page.evaluate("document.querySelector(':target h3').innerText") == "core.png"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the report").click()
+    report = Path(download.value.path()).read_text()
+    assert download.value.suggested_filename == "report.html"
+    assert '"file": "pier 7.png"' in report
+    assert '"file": "wall.png"' in report
+    assert str(folder) not in report
+    assert not re.search("[0-9a-f]{64}/", report)  # Where an upload was.
+    assert not uploads(folder)
+
+
+def test_it_says_which_picture_of_how_many_is_looked_at(web):
+    paths = [send(web, name, encode(draw_blot())) for name in ("a.png", "b.png")]
+    told = [line for line in follow(web, paths) if "process_generating" in line]
+    assert "Picture 1 of 2: a.png" in told[0]
+    assert any("Picture 2 of 2: b.png" in line for line in told[1:])
+
+
+@pytest.mark.browser
+def test_an_example_is_drawn_and_answered_at_a_click(page, folder):
+    for name in EXAMPLES:
+        page.get_by_role("button", name=name).click()
+        page.get_by_role("heading", name=f"{name}.jpg").wait_for()
+        page.locator(".facts").wait_for()
+        page.wait_for_function("document.querySelector('.map img')?.naturalWidth > 300")
+        is_photo = page.get_by_text("Cracks traced").is_visible()
+        assert is_photo == name.startswith("Photo")
+        assert page.get_by_role("button", name="Download the report").is_visible() == is_photo
+    assert not [path for path in folder.rglob("*.jpg") if path.stem in EXAMPLES]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_read_and_use_it(browser, address, tmp_path, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    draw_blot((20, 60, 380, 78), (400, 300)).save(tmp_path / "pier 7.png")
+    draw_blot(size=(50, 50)).save(tmp_path / "core.png")
+    (tmp_path / "notes.jpg").write_text("no image")
+    page = browser.new_page(color_scheme=scheme, viewport={"width": 390, "height": 800})
+
+    def look() -> list:
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        found = axe.run(page).response["violations"]
+        return [x for x in found if x["impact"] in ("serious", "critical")]
+
+    page.goto(address)
+    page.get_by_role("button", name="Inspect").wait_for()
+    assert look() == []
+    paths = [tmp_path / name for name in ("pier 7.png", "core.png", "notes.jpg")]
+    page.set_input_files("input[type=file]", paths)
+    page.get_by_label("Remove this file").nth(2).wait_for()
+    assert look() == []
+    page.get_by_role("button", name="Inspect").click()
+    page.locator(".overview").wait_for()
+    assert look() == []
+    drop(page, tmp_path / "notes.jpg")
+    page.get_by_text("No answer").wait_for()
+    assert look() == []
+    page.close()
 
 
 @pytest.mark.browser
@@ -234,7 +325,7 @@ def test_only_uploads_are_looked_at(path, web, folder):
     assert "is not here" in ask(web, f"{folder}/../{path}")["error"]
     # Where no file belongs, Gradio would look as well.
     elsewhere = [{"path": path, "meta": {"_type": "gradio.FileData"}}]
-    assert "is not here" in ask(web, None, elsewhere)["error"]
+    assert "is not here" in ask(web, scale=elsewhere)["error"]
 
 
 def test_only_what_the_page_needs_is_served(web, folder):
@@ -266,9 +357,9 @@ def test_a_model_that_has_seen_no_sound_photos_judges_patches_only(classifier, t
     draw_blot(BLOT).save(tmp_path / "photo.png")
     draw_blot(size=(50, 50)).save(tmp_path / "patch.png")
     with pytest.raises(UserError, match="photos of sound surfaces"):
-        _ask(tmp_path / "photo.png", None, classifier, tmp_path / "out")
-    said = _ask(tmp_path / "patch.png", None, classifier, tmp_path)
-    assert "Negative" in said.text
+        ask_about(tmp_path / "photo.png", None, classifier, tmp_path)
+    said = ask_about(tmp_path / "patch.png", None, classifier, tmp_path)
+    assert "Negative" in render_summary([said])
     assert said.picture.is_file()
 
 
@@ -312,11 +403,11 @@ def test_stopped_it_leaves_nothing(tmp_path, monkeypatch):
 
 def test_of_three_classes_the_page_says_the_name_and_the_probability_of_a_crack(tmp_path):
     Image.new("RGB", (40, 40), JOINT).save(tmp_path / "patch.png")
-    said = _ask(tmp_path / "patch.png", None, SEVERAL, tmp_path).text
+    said = render_summary([ask_about(tmp_path / "patch.png", None, SEVERAL, tmp_path)])
     assert '<div class="verdict sound"><strong>Joint</strong>' in said
-    assert "Probability of a crack</td><td>0.000" in said
+    assert "Probability of a crack</th><td>0.000" in said
     draw_blot(BLOT).save(tmp_path / "photo.png")
-    said = _ask(tmp_path / "photo.png", None, SEVERAL, tmp_path / "out").text
+    said = render_summary([ask_about(tmp_path / "photo.png", None, SEVERAL, tmp_path)])
     assert '<div class="verdict cracked"><strong>Cracked</strong>' in said
 
 
@@ -368,7 +459,7 @@ def test_a_full_disk_is_said_and_the_page_goes_on(web, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("crackclf.app.page._ask", full)
+        patch.setattr("crackclf.app.page.ask", full)
         said = ask(web, send(web, "a.png", encode(draw_blot())))["data"][0]
         assert "a.png: No space left on device" in said
     assert "Negative" in ask(web, send(web, "b.png", encode(draw_blot())))["data"][0]

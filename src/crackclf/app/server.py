@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from crackclf.app.page import CSS, KEPT, MEGABYTES, THEME, Page
+from crackclf.app.page import KEPT, MEGABYTES, SCRIPT, STYLE, THEME, Page
 from crackclf.errors import UserError
 from crackclf.extras import need
 from crackclf.prediction.classifier import Classifier
@@ -150,7 +150,8 @@ def _mount(page: Page) -> Any:
         "/",
         max_file_size=f"{MEGABYTES}mb",
         theme=THEME,
-        css=CSS,
+        css_paths=STYLE,
+        js=SCRIPT,
         footer_links=[],
         show_error=False,
         # What an environment variable could switch on.
@@ -188,7 +189,9 @@ class _Gate:
             elif path not in _PATHS and not path.startswith(self._folders):
                 answer = PlainTextResponse("Not found.", 404)
             elif not length.isdigit() or int(length) > most:
-                answer = PlainTextResponse(f"At most {MEGABYTES} MB can be uploaded.", 413)
+                answer = PlainTextResponse(
+                    f"At most {MEGABYTES} MB can be uploaded at a time.", 413
+                )
             elif path == _UPLOAD:
                 await self._upload(scope, receive, send)
                 return

@@ -15,12 +15,12 @@ def app(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of this machine.")] = 7860,
     sha256: options.Sha256 = None,
 ) -> None:
-    """Opens a web page on this machine: drop a photo, see its cracks.
+    """Opens a web page on this machine: drop photos, see their cracks.
 
-    A patch gets its probability and a picture of the evidence. A whole photo
-    gets its traced cracks and a report to download. The page can be opened on
-    this machine only, and needs no network. Uploads are deleted once they are
-    answered, everything else when the page is stopped with Ctrl-C.
+    A patch gets its probability and a picture of the evidence. Whole photos
+    get their traced cracks and one report to download. The page can be opened
+    on this machine only, and needs no network. Uploads are deleted once they
+    are answered, everything else when the page is stopped with Ctrl-C.
 
     Examples:
       crackclf app
