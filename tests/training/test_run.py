@@ -387,7 +387,7 @@ def test_the_same_seed_builds_the_same_head():
 
 def test_sizes_that_do_not_fit_are_said_before_training(sample):
     data = load_datasets(sample, image_size=40)
-    with pytest.raises(UserError, match="expected images of 32 pixels, .* Received: 40"):
+    with pytest.raises(UserError, match=r"expected images of 32 pixels, .* Received: 40"):
         train(build_model(32, weights="random"), data, [])
 
 
