@@ -271,7 +271,7 @@ def test_killed_before_it_was_saved_it_is_not_trained_again(sample, monkeypatch)
 
 @pytest.mark.parametrize("changed", ["images", "base weights"])
 def test_a_run_does_not_go_on_with_something_else(sample, inside, monkeypatch, changed):
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     shutil.copytree(sample, "data", ignore=lambda *_: [".crackclf"])
@@ -308,7 +308,7 @@ def test_models_of_one_name_in_two_folders_do_not_share_their_logs(sample, insid
 
 
 def test_a_run_with_other_settings_is_refused_and_they_are_named(sample, inside, monkeypatch):
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
