@@ -248,7 +248,7 @@ def test_without_images_drawn_ones_check_it(folder, tmp_path, monkeypatch, capsy
     out = tmp_path / "m.tflite"
     assert run(monkeypatch, "export", folder, "--format", "litert", "--out", out) == 0
     printed = capsys.readouterr()
-    assert "On 32 images" in printed.out
+    assert "on 32 images" in printed.out
     assert "drawn" in printed.err
 
 

@@ -70,7 +70,7 @@ def test_images_seen_in_training_are_counted_aloud(bridge, classifier, tmp_path,
     )
     capsys.readouterr()
     assert evaluate(bridge, folder, positive="damaged").accuracy == 1
-    assert "1 of these 6 images" in capsys.readouterr().err
+    assert "1 of 6 images" in capsys.readouterr().err
     evaluate(bridge, classifier, positive="damaged")
     assert capsys.readouterr().err == ""
     for damage in (b"\xff\0", b"", b"no,such,column\n1,2,3\n"):
