@@ -29,7 +29,7 @@ PARAMETERS = {
     "03_resnet18_pytorch": "IMAGE_SIZE, ITERATIONS = 32, 5",
     "04_overfitting": "IMAGE_SIZE, EPOCHS, SEEDS = 32, 2, [0]\n"
     "BASE = {'backbone': 'vgg16-block4', 'weights': None}",
-    "06_few_uneven_images": "SETTINGS |= {'image_size': 32, 'epochs': 2, 'folds': 3}",
+    "06_few_uneven_images": "SETTINGS |= {'image_size': 32, 'epochs': 1, 'folds': 3}",
 }
 
 
