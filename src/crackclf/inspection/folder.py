@@ -212,12 +212,6 @@ def _read_earlier(out: Path, now: set[str]) -> list[tuple[str, Path]]:
     return [(file, part) for file, part in found if file not in now and _read_part(part, out)]
 
 
-def read_crops(out: Path) -> list[str]:
-    """The close-ups of the cracks of a folder that holds one photo, as data URLs."""
-    (part,) = (out / _PARTS).glob("*.json")
-    return json.loads(part.read_text(encoding="utf-8"))["crops"]
-
-
 def _is_overlay(path: Path) -> bool:
     return path.parent.name == _OVERLAYS and (path.parent.parent / _PARTS).is_dir()
 
