@@ -103,12 +103,11 @@ def _trace_region(photo: Image.Image, probability: np.ndarray, region: Region) -
     near = isotropic_dilation(block_reduce(centre, _BLOCK, np.max), _GAP / 2 / _BLOCK)
     found = ndimage.label(near)
     groups, count = found
-    places = np.argwhere(centre)
-    owners = groups[tuple(places.T // _BLOCK)]
+    own, owners = pieces[centre], groups[tuple(np.argwhere(centre).T // _BLOCK)]
     # Of most, all pixels are too few, even if each step of them went across a corner.
     is_long = np.bincount(owners, minlength=count + 1) >= _SHORTEST / np.sqrt(2)
-    pieces[tuple(places[~is_long[owners]].T)] = 0
-    pieces[np.bincount(pieces.ravel())[pieces] < _SPECK] = 0
+    is_kept = is_long[owners] & (np.bincount(own)[own] >= _SPECK)
+    pieces[centre] = np.where(is_kept, own, 0)
     lines: list[list[np.ndarray]] = [[] for _ in range(count + 1)]
     for number, box in enumerate(ndimage.find_objects(pieces), 1):
         if box is None:
