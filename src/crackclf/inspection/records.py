@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crackclf.errors import UserError
+from crackclf.errors import UserError, counted
 from crackclf.inspection.trace import Crack
 
 COLUMNS = (
@@ -155,7 +155,7 @@ def sum_up(row: Mapping[str, Any]) -> str:
     count, unit = row["cracks"], "px" if row["length_mm"] is None else "mm"
     if not count:
         return "no crack could be traced" if row["regions"] else ""
-    text = f"{count} crack{'s' * (count != 1)}, {row[f'length_{unit}']:,.0f} {unit} long"
+    text = f"{counted(count, 'crack')}, {row[f'length_{unit}']:,.0f} {unit} long"
     width = row[f"max_width_{unit}"]
     return text if width is None else f"{text}, up to {width:.1f} {unit} wide"
 
