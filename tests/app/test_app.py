@@ -76,6 +76,13 @@ def drop(page, *paths: Path) -> None:
     page.get_by_role("button", name="Inspect").click()
 
 
+def download_report(page) -> tuple[str, str]:
+    """Clicks, and takes the name and the content of what comes."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the report").click()
+    return download.value.suggested_filename, Path(download.value.path()).read_text()
+
+
 def encode(image: Image.Image) -> bytes:
     content = io.BytesIO()
     image.save(content, "PNG")
@@ -125,10 +132,8 @@ def test_a_photo_gets_a_verdict_a_map_and_a_report(page, address, folder, tmp_pa
     picture = page.locator(".map img").first
     picture.wait_for()
     page.wait_for_function("document.querySelector('.map img')?.naturalWidth == 400")
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download the report").click()
-    report = Path(download.value.path()).read_text()
-    assert download.value.suggested_filename == "pier 7-report.html"
+    name, report = download_report(page)
+    assert name == "pier 7-report.html"
     assert '"file": "pier 7.png"' in report
     assert '"verdict": "Positive"' in report
     assert str(folder) not in report
@@ -173,10 +178,8 @@ def test_several_pictures_get_a_table_each_its_map_and_all_one_report(page, fold
     page.wait_for_function("[...document.querySelectorAll('.map img')].every(x => x.naturalWidth)")
     page.get_by_role("link", name="core.png", exact=True).click()
     assert page.evaluate("document.querySelector(':target h3').innerText") == "core.png"
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download the report").click()
-    report = Path(download.value.path()).read_text()
-    assert download.value.suggested_filename == "report.html"
+    name, report = download_report(page)
+    assert name == "report.html"
     assert '"file": "pier 7.png"' in report
     assert '"file": "wall.png"' in report
     assert str(folder) not in report
