@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
+from tqdm import tqdm
 
 import fitting
 
@@ -36,8 +37,7 @@ class Batches:
 
     Args:
         views: folder from `teacher.label`.
-        label_shares: float of shape (views,): weight of the label in each view's target; the
-            teacher's answer has the rest.
+        targets: float of shape (views,): the probability of a crack that each view shall get.
         schedule: int of shape (steps, batch_size): the views of each batch.
         sizes: int of shape (steps,): height and width to which each batch is resized, in pixels.
         seed: of turning and mirroring.
@@ -46,16 +46,13 @@ class Batches:
     def __init__(
         self,
         views: Path,
-        label_shares: np.ndarray,
+        targets: np.ndarray,
         schedule: np.ndarray,
         sizes: np.ndarray,
         seed: int,
     ) -> None:
-        self.images, self.logits, self.is_cracked = (
-            np.load(views / f"{name}.npy", mmap_mode="r")
-            for name in ("images", "logits", "is_cracked")
-        )
-        self.label_shares, self.schedule = label_shares, schedule
+        self.images = np.load(views / "images.npy", mmap_mode="r")
+        self.targets, self.schedule = targets, schedule
         self.sizes, self.seed = sizes, seed
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,19 +64,50 @@ class Batches:
         images, targets = (
             torch.from_numpy(np.stack(part)).float() for part in zip(*samples, strict=True)
         )
-        images = images.permute(0, 3, 1, 2)
-        if size != images.shape[-1]:
-            images = torch.nn.functional.interpolate(images, (size, size), mode="bilinear")
-        return (images / 127.5 - 1).contiguous(memory_format=torch.channels_last), targets
+        return to_input(images, size), targets
 
     def _read(self, view: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        said, share = 1 / (1 + np.exp(-self.logits[view].mean())), self.label_shares[view]
-        crack = (1 - share) * said + share * self.is_cracked[view]
+        crack = self.targets[view]
         flip, mirror, turn = rng.integers(0, 2, 3)
         image = self.images[view][:: 1 - 2 * flip, :: 1 - 2 * mirror]
         if turn:
             image = image.transpose(1, 0, 2)
         return image, np.array([crack, 1 - crack], np.float32)
+
+
+def to_input(images: torch.Tensor, size: int) -> torch.Tensor:
+    """What the network sees of images in 0..255, float of shape (n, height, width, 3)."""
+    images = images.permute(0, 3, 1, 2)
+    if size != images.shape[-1]:
+        images = torch.nn.functional.interpolate(images, (size, size), mode="bilinear")
+    return (images / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def answer(net: Student, images: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
+    """The network's logits of a crack, float32 of shape (rows,).
+
+    It is the mean of two looks, one of them at the image turned by 180 degrees.
+
+    Args:
+        net: the network.
+        images: uint8 of shape (n, height, width, 3).
+        rows: those of the images that are looked at.
+        size: height and width to which they are resized, in pixels.
+    """
+    number, count = fitting.place()
+    own = rows[number::count]
+    found = [np.empty(0, np.float32)]
+    net.to(memory_format=torch.channels_last).eval()
+    bar = tqdm(range(0, len(own), 64), desc="Student's answers", disable=number > 0)
+    with torch.inference_mode():
+        for start in bar:
+            seen = to_input(torch.from_numpy(images[own[start : start + 64]]).float(), size)
+            crack, none = ((net(seen) + net(seen.flip((2, 3)))) / 2).T
+            found.append((crack - none).numpy())
+    whole = np.empty(len(rows), np.float32)
+    for first, part in enumerate(fitting.gather(np.concatenate(found))):
+        whole[first::count] = part
+    return whole
 
 
 def train(net: Student, batches: Batches, learning_rate: float, checkpoint: Path) -> None:

@@ -32,7 +32,7 @@ def draw_schedule(sizes: Sequence[int], weights: Sequence[float], n: int, seed: 
     schedule = np.empty(n, dtype=np.int64)
     for index, (size, start) in enumerate(zip(sizes, np.cumsum([0, *sizes]), strict=False)):
         wanted = int((which == index).sum())
-        rounds = [rng.permutation(size) for _ in range(-(-wanted // size))]
+        rounds = [rng.permutation(size) for _ in range(-(-wanted // max(1, size)))]
         schedule[which == index] = start + np.concatenate([np.empty(0, int), *rounds])[:wanted]
     return schedule
 

@@ -130,20 +130,17 @@ def inspect_photos(
 
 
 def _check_folder(out: Path, settings: dict[str, Any]) -> None:
-    try:
-        found = json.loads((out / _SETTINGS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        # A draft may be that of another process which begins at the same time.
-        if out.exists() and not (out.is_dir() and all(is_draft(x) for x in out.iterdir())):
+    found = _read_settings(out)
+    # A draft may be that of another process which begins at the same time.
+    if found is None and out.exists():
+        is_new = out.is_dir() and all(is_draft(x) for x in out.iterdir())
+        # What has come since was written after the settings.
+        if not is_new and (found := _read_settings(out)) is None:
             raise UserError(
                 f"{out}: is there already and was not written by crackclf. Name another folder "
                 "with --out."
-            ) from None
-        found = None
-    except ValueError:
-        found = {}
+            )
     if found is not None and found != settings:
-        found = found if isinstance(found, dict) else {}
         other = [key for key, value in settings.items() if found.get(key) != value]
         raise UserError(
             f"{out}: holds an inspection with other settings ({', '.join(other)}). Name another "
@@ -155,6 +152,17 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
     for name in (_PARTS, _OVERLAYS):
         (out / name).mkdir(exist_ok=True)
         remove_drafts(out / name)
+
+
+def _read_settings(out: Path) -> dict[str, Any] | None:
+    """The settings of the inspection in a folder; None without, empty when they are damaged."""
+    try:
+        found = json.loads((out / _SETTINGS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _inspect_once(
