@@ -1,5 +1,6 @@
 """Puts the notebooks into the site, and their executed pages where `make run` has made them."""
 
+import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -21,3 +22,14 @@ def on_page_markdown(markdown: str, **_: object) -> str:
         if path.with_suffix(".html").is_file():
             markdown = markdown.replace(f"(notebooks/{path.name})", f"(notebooks/{path.stem}.html)")
     return markdown
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Keeps options and intervals on one line: browsers break between the hyphens of `--out`."""
+    html = re.sub(r"(?<=\d) to (?=\d)", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}", html)
+    option = r"(?<![\w-])--[a-z0-9-]+"
+    return re.sub(
+        r"<code>[^<]+</code>",
+        lambda span: re.sub(option, r'<span class="option">\g<0></span>', span[0]),
+        html,
+    )
