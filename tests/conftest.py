@@ -196,6 +196,37 @@ def build_small(image_size=32, augmentation=None, dropout=0.2):
 
 
 @pytest.fixture(scope="session")
+def save_keras(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """As `save_model(build_keras(), folder, card)`, but the model is converted once for all."""
+    from crackclf.saved.card import Card
+    from crackclf.saved.store import save_model
+
+    whole = save_model(build_keras(), tmp_path_factory.mktemp("keras") / "model", build_card())
+    written = Card.read(whole / "card.json")
+
+    def save(folder: Path | str, card: Card) -> Path:
+        shutil.copytree(whole, folder)
+        card = dataclasses.replace(
+            card, versions=written.versions, cell_size=written.cell_size, sha256=written.sha256
+        )
+        (Path(folder) / "card.json").write_text(card.to_json())
+        return Path(folder)
+
+    return save
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Iterator[str]:
+    """The name of a backbone that is built soon; for tests of what is the same with any."""
+    from crackclf.models.backbones import BACKBONES
+    from tiny import TINY
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "tiny", TINY)
+        yield "tiny"
+
+
+@pytest.fixture(scope="session")
 def classifier():
     """`build_keras`, as it answers once it is saved."""
     from crackclf.prediction.classifier import from_keras

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import build_card, build_keras, run
+from conftest import build_card, run
 from crackclf import __version__
 from crackclf.cli import app
 from crackclf.errors import UserError
@@ -29,18 +29,16 @@ def crackclf(*arguments, cwd=None, env=None) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture
-def saved(tmp_path):
-    from crackclf.saved.store import save_model
-
-    return save_model(build_keras(), tmp_path / "model", build_card())
+def saved(save_keras, tmp_path):
+    return save_keras(tmp_path / "model", build_card())
 
 
 def test_a_first_round_from_nothing_to_predictions(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, "sample", "data/s", "--count", 40, "--seed", 1) == 0
     # As a user starts it; the others in this process, which has TensorFlow loaded.
-    options = ["--epochs", 1, "--image-size", 32, "--weights", "random", "--out", "models/a"]
-    trained = crackclf("train", "data/s", *options, cwd=tmp_path)
+    small = ["--epochs", 1, "--image-size", 32, "--views", 1, "--weights", "random"]
+    trained = crackclf("train", "data/s", *small, "--out", "models/a", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert "Saved in models/a" in trained.stdout
     assert "Curves: validation loss was lowest" in trained.stdout

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import build_card, build_keras, draw_blot, run
+from conftest import build_card, draw_blot, run
 from crackclf.sample import write as sample_module
 from crackclf.saved.store import save_model
 
@@ -15,9 +15,8 @@ BLOT = (30, 20, 80, 60)
 
 
 @pytest.fixture
-def saved(inspector, tmp_path):
-    save_model(build_keras(), tmp_path / "model", inspector.card)
-    return tmp_path / "model"
+def saved(save_keras, inspector, tmp_path):
+    return save_keras(tmp_path / "model", inspector.card)
 
 
 @pytest.fixture
@@ -90,9 +89,9 @@ def test_a_photo_that_cannot_be_read_ends_in_status_2_after_the_others(
 
 
 def test_a_model_that_has_seen_no_sound_photos_asks_for_some(
-    classifier, site, tmp_path, monkeypatch, capsys
+    classifier, save_keras, site, tmp_path, monkeypatch, capsys
 ):
-    save_model(build_keras(), tmp_path / "model", build_card())
+    save_keras(tmp_path / "model", build_card())
     assert run(monkeypatch, "inspect", "site", "--model", "model") == 2
     assert "--sound" in capsys.readouterr().err
     assert not (tmp_path / "inspection").exists()
@@ -134,16 +133,15 @@ def test_ctrl_c_says_that_nothing_is_lost(saved, site, monkeypatch, capsys):
     assert "Run the same command again" in capsys.readouterr().err
 
 
-@pytest.fixture
-def pooling_model(inspector, tmp_path):
+@pytest.fixture(scope="module")
+def pooling_model(inspector, tmp_path_factory):
     """A model of features that are pooled, as `crackclf train` makes them."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((32, 32, 3))
     x = keras.layers.Conv2D(4, 4, 4)(keras.layers.Rescaling(1 / 255)(inputs))
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
-    save_model(model, tmp_path / "pooling", inspector.card)
-    return tmp_path / "pooling"
+    return save_model(model, tmp_path_factory.mktemp("models") / "pooling", inspector.card)
 
 
 def test_explain_writes_a_picture_and_overwrites_none(pooling_model, site, monkeypatch, capsys):

@@ -86,11 +86,11 @@ def test_what_cannot_be_built_is_said(name, size, weights, words):
         build_backbone(name, size, weights)
 
 
-def test_a_file_that_holds_no_such_weights_is_named(tmp_path):
+def test_a_file_that_holds_no_such_weights_is_named(tiny, tmp_path):
     path = tmp_path / "broken.weights.h5"
     path.write_bytes(b"not HDF5")
     with pytest.raises(UserError, match=r"broken\.weights\.h5: cannot be loaded"):
-        build_backbone("mobilenetv2", 32, path)
+        build_backbone(tiny, 32, path)
 
 
 def test_a_mirror_folder_that_is_missing_is_an_error(monkeypatch):
@@ -100,8 +100,8 @@ def test_a_mirror_folder_that_is_missing_is_an_error(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["x.weights.h5", "x.h5"])
-def test_hostile_weights_are_refused_before_they_are_read(tmp_path, name):
+def test_hostile_weights_are_refused_before_they_are_read(tiny, tmp_path, name):
     with h5py.File(tmp_path / name, "w") as weights:
         weights.create_dataset("bomb", (10**6, 10**6), "f4", chunks=(1000, 1000), fillvalue=1)
     with pytest.raises(UserError, match=rf"{name}: cannot be loaded .*more room than they have"):
-        build_backbone("mobilenetv2", 32, str(tmp_path / name))
+        build_backbone(tiny, 32, str(tmp_path / name))

@@ -11,7 +11,6 @@ from conftest import build_card, build_keras
 from crackclf.errors import UserError
 from crackclf.prediction.classifier import as_classifier, from_keras, load_model
 from crackclf.saved.card import to_logits
-from crackclf.saved.store import save_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
 L = keras.layers
@@ -89,9 +88,9 @@ def test_it_answers_in_a_forked_process(classifier):
     np.testing.assert_array_equal(found[0], expected)
 
 
-def test_a_folder_stands_for_its_classifier(classifier, tmp_path, monkeypatch):
+def test_a_folder_stands_for_its_classifier(classifier, save_keras, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    save_model(build_keras(), "shipped", build_card(threshold=0.25))
+    save_keras("shipped", build_card(threshold=0.25))
     assert as_classifier(classifier) is classifier
     assert as_classifier(tmp_path / "shipped").card.threshold == 0.25
     assert load_model("./shipped").card.threshold == 0.25

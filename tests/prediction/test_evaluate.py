@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import build_card, build_keras
+from conftest import build_card
 from crackclf.data.folders import read_folder
 from crackclf.errors import UserError
 from crackclf.prediction.evaluate import evaluate
-from crackclf.saved.store import save_model
 from several import CRACKED, JOINT, SEVERAL, SPALLED
 
 
@@ -62,8 +61,10 @@ def test_an_image_that_cannot_be_read_ends_it_or_is_left_out(bridge, classifier,
     assert str(broken) in capsys.readouterr().err
 
 
-def test_images_seen_in_training_are_counted_aloud(bridge, classifier, tmp_path, capsys):
-    folder = save_model(build_keras(), tmp_path / "model", build_card())
+def test_images_seen_in_training_are_counted_aloud(
+    bridge, classifier, save_keras, tmp_path, capsys
+):
+    folder = save_keras(tmp_path / "model", build_card())
     digests = [image.digest for image in read_folder(bridge)[0]]
     (folder / "split.csv").write_text(
         f"subset,class,digest,file\ntrain,a,{digests[0]},x\ntest,a,{digests[1]},x\n"

@@ -71,8 +71,8 @@ def test_a_file_gets_the_probability_its_pixels_get_from_keras(folder, classifie
     assert predict(folder / "a.png", classifier)[0].probability == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_folder_of_a_saved_model_stands_for_it(folder, classifier, tmp_path):
-    save_model(build_keras(), tmp_path / "model", build_card())
+def test_the_folder_of_a_saved_model_stands_for_it(folder, classifier, save_keras, tmp_path):
+    save_keras(tmp_path / "model", build_card())
     assert predict(draw(3, 32, 32), tmp_path / "model") == predict(draw(3, 32, 32), classifier)
     assert predict(draw(3, 32, 32), str(tmp_path / "model")) == predict(draw(3, 32, 32), classifier)
 
@@ -191,8 +191,8 @@ def test_whole_photos_are_answered_and_inspect_is_named(tmp_path, classifier, ca
     assert "`crackclf inspect`" in said
 
 
-def test_a_table_of_odd_names_can_be_opened(tmp_path, monkeypatch, capsys):
-    save_model(build_keras(), tmp_path / "model", build_card())
+def test_a_table_of_odd_names_can_be_opened(save_keras, tmp_path, monkeypatch, capsys):
+    save_keras(tmp_path / "model", build_card())
     monkeypatch.chdir(tmp_path)
     names = ["=HYPERLINK(1).png", "+1.png", "\t=1.png", "a\nb.png", os.fsdecode(b"stra\xdfe.png")]
     for name in names:

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import build_card, build_keras, draw_blot, make_exif
+from conftest import build_card, draw_blot, make_exif
 from crackclf.errors import UserError
 from crackclf.inspection.folder import inspect_photos
 from crackclf.prediction.predict import predict
 from crackclf.ray import Inspector, Predictor
-from crackclf.saved.store import save_model
 from several import JOINT, SEVERAL
 
 
 @pytest.fixture
-def saved(inspector, tmp_path):
-    return save_model(build_keras(), tmp_path / "model", inspector.card)
+def saved(save_keras, inspector, tmp_path):
+    return save_keras(tmp_path / "model", inspector.card)
 
 
 @pytest.fixture
@@ -113,8 +112,8 @@ def test_an_inspector_gives_the_columns_of_photos_csv_and_the_regions(saved, ins
     assert found["area_m2"][0] > 0
 
 
-def test_an_inspector_says_at_once_what_it_cannot_work_with(saved, tmp_path):
-    save_model(build_keras(), tmp_path / "plain", build_card())
+def test_an_inspector_says_at_once_what_it_cannot_work_with(saved, save_keras, tmp_path):
+    save_keras(tmp_path / "plain", build_card())
     with pytest.raises(UserError, match="sound"):
         Inspector(tmp_path / "plain")
     with pytest.raises(UserError, match="mm_per_pixel must be above 0"):
