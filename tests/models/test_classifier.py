@@ -53,17 +53,18 @@ def test_it_is_compiled_with_adam_cross_entropy_and_accuracy(model):
     }
 
 
-def test_the_same_global_seed_builds_the_same_head():
+def test_the_same_global_seed_builds_the_same_head(tiny):
     heads = []
     for _ in range(2):
         keras.utils.set_random_seed(7)
-        heads.append(build_model(32, weights="random").get_layer("probabilities").get_weights()[0])
+        model = build_model(32, tiny, weights="random")
+        heads.append(model.get_layer("probabilities").get_weights()[0])
     np.testing.assert_array_equal(*heads)
 
 
-def test_remedies_against_overfitting_are_arguments():
+def test_remedies_against_overfitting_are_arguments(tiny):
     arguments = {"hidden_units": 16, "dropout": 0.5, "weight_decay": 0.1, "label_smoothing": 0.2}
-    model = build_model(32, weights="random", **arguments)
+    model = build_model(32, tiny, weights="random", **arguments)
     assert model.get_layer("hidden").units == 16
     assert model.get_layer("dropout").rate == 0.5
     assert model.optimizer.weight_decay == 0.1

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from conftest import build_card, build_keras
+from conftest import build_card
 from crackclf.errors import UserError
 from crackclf.models.classifier import build_model
 from crackclf.models.ensemble import build_ensemble
@@ -17,20 +17,20 @@ from several import CARD as OF_THREE
 from several import build_several
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (5, 32, 32, 3)).astype(np.float32)
-CARD = build_card(backbone="mobilenetv2")
+CARD = build_card(backbone="one")
 
 
 @pytest.fixture(scope="module")
-def members(tmp_path_factory):
+def members(tiny, tmp_path_factory):
     """Folders of two heads on one base, one of them calibrated, and of a model of another base."""
     folder = tmp_path_factory.mktemp("members")
-    first = build_model(32, weights="concrete")
-    second = build_model(32, weights="concrete", hidden_units=8)
-    other = build_model(32, "vgg16-block4", weights="random")
+    first = build_model(32, tiny, weights="random")
+    second = build_model(32, tiny, weights="random", hidden_units=8)
+    other = build_model(32, tiny, weights="random", seed=1)
     return [
         save_model(first, folder / "first", CARD),
         save_model(second, folder / "second", dataclasses.replace(CARD, temperature=1.7)),
-        save_model(other, folder / "other", dataclasses.replace(CARD, backbone="vgg16-block4")),
+        save_model(other, folder / "other", dataclasses.replace(CARD, backbone="other")),
     ]
 
 
@@ -66,7 +66,7 @@ def test_loaded_in_another_process_it_says_the_same(members, ensemble, tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loaded = load_keras_model(tmp_path / "ensemble")
-    assert loaded.backbone == "2 x mobilenetv2 + 1 x vgg16-block4"
+    assert loaded.backbone == "2 x one + 1 x other"
     np.testing.assert_allclose(loaded.predict(IMAGES, verbose=0), mean(members), atol=1e-6)
 
 
@@ -93,37 +93,39 @@ def test_it_evaluates_and_passes_gradients_to_the_image(ensemble):
     assert np.abs(tape.gradient(said, images)).max() > 0
 
 
-def test_an_ensemble_and_a_model_of_other_layers_may_be_members(members, ensemble, tmp_path):
+def test_an_ensemble_and_a_model_of_other_layers_may_be_members(
+    members, ensemble, save_keras, tmp_path
+):
     nested = [
         save_model(ensemble, tmp_path / "ensemble", CARD),
-        save_model(build_keras(), tmp_path / "plain", CARD),
+        save_keras(tmp_path / "plain", CARD),
         members[0],
     ]
     found = build_ensemble(nested).predict(IMAGES, verbose=0)
     np.testing.assert_allclose(found, mean(nested), atol=1e-6)
 
 
-def test_members_that_do_not_fit_are_refused(members, tmp_path):
+def test_members_that_do_not_fit_are_refused(members, save_keras, tmp_path):
     with pytest.raises(UserError, match="two or more models"):
         build_ensemble(members[:1])
     swapped = dataclasses.replace(CARD, class_names=("Positive", "Negative"))
-    save_model(build_keras(), tmp_path / "swapped", swapped)
+    save_keras(tmp_path / "swapped", swapped)
     with pytest.raises(UserError, match="same classes and image size"):
         build_ensemble([members[0], tmp_path / "swapped"])
 
 
-def test_a_model_that_looks_at_mirrored_views_is_refused(tmp_path):
+def test_a_model_that_looks_at_mirrored_views_is_refused(save_keras, tmp_path):
     folders = [
-        save_model(build_keras(), tmp_path / str(mirrored), build_card(mirrored=mirrored))
+        save_keras(tmp_path / str(mirrored), build_card(mirrored=mirrored))
         for mirrored in (False, True)
     ]
     with pytest.raises(UserError, match="that look at a patch once"):
         build_ensemble(folders)
 
 
-def test_members_of_different_splits_are_told_of(members, tmp_path, capsys):
+def test_members_of_different_splits_are_told_of(members, save_keras, tmp_path, capsys):
     strange = build_card(data_fingerprint="another")
-    save_model(build_keras(), tmp_path / "strange", strange)
+    save_keras(tmp_path / "strange", strange)
     build_ensemble([members[0], tmp_path / "strange"])
     assert "one may have seen the test images of another" in capsys.readouterr().err
 

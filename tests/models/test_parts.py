@@ -9,8 +9,8 @@ from crackclf.models.parts import digest_model, split_model
 
 
 @pytest.fixture(scope="module")
-def model():
-    return build_model(32, weights="random")
+def model(tiny):
+    return build_model(32, tiny, weights="random")
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def test_the_folded_graph_says_what_the_model_says(model, images):
     )
 
 
-def test_to_train_the_head_is_to_train_the_model(model, images, tmp_path):
-    model = build_model(32, weights="random", learning_rate=0.01)
+def test_to_train_the_head_is_to_train_the_model(tiny, images, tmp_path):
+    model = build_model(32, tiny, weights="random", learning_rate=0.01)
     _, frozen, head = split_model(model)
     before = model.predict(images, verbose=0)
     head.fit(frozen(images), np.eye(2)[[0, 1] * 3], epochs=3, verbose=0)
@@ -54,14 +54,14 @@ def test_a_model_from_elsewhere_is_named():
         split_model(model)
 
 
-def test_the_digest_knows_weights_and_settings_but_not_names(model):
+def test_the_digest_knows_weights_and_settings_but_not_names(model, tiny):
     frozen = split_model(model).frozen
     assert digest_model(frozen) == digest_model(split_model(model).frozen)
     assert digest_model(frozen) != digest_model(
-        split_model(build_model(64, weights="random")).frozen
+        split_model(build_model(64, tiny, weights="random")).frozen
     )
-    other = build_model(32, weights="random")
-    kernel = other.get_layer("mobilenetv2").weights[0]
+    other = build_model(32, tiny, weights="random")
+    kernel = other.get_layer(tiny).weights[0]
     kernel.assign(kernel + 1e-3)
     assert digest_model(frozen) != digest_model(split_model(other).frozen)
     weak, strong = (keras.layers.RandomContrast(x, name=f"c{x}") for x in (0.1, 0.2))
