@@ -10,7 +10,7 @@ from conftest import run
 from crackclf.audit import audit
 from crackclf.audit.files import audit_files
 from crackclf.audit.page import render_audit
-from crackclf.data.loading import load_folds
+from crackclf.data.loading import TooFewError, load_folds
 from crackclf.files import write_whole
 
 
@@ -79,7 +79,7 @@ def test_a_copy_and_a_near_copy_of_an_image_are_judged_together(images, monkeypa
             [x.name for x in data.files["test"] if "Neg" in x.parent.name] for data in folds[0]
         ]
         seen.extend(together & {*names} for names in tested)
-        return folds
+        raise TooFewError("seen enough")  # Which ends it before a model is trained.
 
     monkeypatch.setattr(audit, "load_folds", look)
     audit.audit(images)

@@ -77,13 +77,13 @@ def distinct(data, *subsets):
     return len({digest for subset in subsets for digest in data.digests[subset]})
 
 
-def test_features_are_those_of_the_images_in_the_order_of_the_files(data):
-    model = build_model(32, weights="random")
+def test_features_are_those_of_the_images_in_the_order_of_the_files(data, tiny):
+    model = build_model(32, tiny, weights="random")
     features = cache_features(model, data)
     frozen = split_model(model).frozen
     for subset in ("validation", "test"):
         expected = frozen.predict(read(data, subset)[0], verbose=0)
-        assert features[subset].shape == (len(expected), 1, 1280)
+        assert features[subset].shape == (len(expected), 1, 64)
         np.testing.assert_allclose(features[subset][:, 0], expected, rtol=2e-3, atol=2e-3)
     assert len(features["train"]) == len(data.files["train"])
     predicted = split_model(model).head.predict(features["test"][:, 0].astype(float), verbose=0)
@@ -257,8 +257,8 @@ def test_a_disk_too_small_is_said_before_anything_is_computed(model, data, passe
     assert files(data) == []
 
 
-def test_training_on_cached_features_trains_and_logs_the_whole_model(data, tmp_path, capsys):
-    model = build_model(32, weights="random", learning_rate=0.01)
+def test_training_on_cached_features_trains_and_logs_the_whole_model(data, tiny, tmp_path, capsys):
+    model = build_model(32, tiny, weights="random", learning_rate=0.01)
     validation = read(data, "validation")
     before = model.evaluate(*validation, verbose=0)[0]
     history = train(model, data, build_callbacks(tmp_path / "logs"), 4, views=0)
