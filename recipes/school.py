@@ -152,12 +152,12 @@ def train_student(
     checkpoint, weights = out / f"{name}.pt", out / f"{name}.npz"
     if weights.exists():
         return weights
-    learning_rate, counts = plan
-    sizes = np.repeat(list(counts), [max(1, int(n * scale)) for n in counts.values()])
+    learning_rate, steps = plan
+    sizes = np.repeat(list(steps), [max(1, int(n * scale)) for n in steps.values()])
     of_set = np.load(out / "views" / "of_set.npy")
     counts = np.bincount(of_set, minlength=len(shares))
-    weights = np.array(list(shares.values())) * (counts > 0)
-    views = draw_schedule(counts, weights / weights.sum(), len(sizes) * BATCH_SIZE, seed)
+    likely = np.array(list(shares.values())) * (counts > 0)
+    views = draw_schedule(counts, likely / likely.sum(), len(sizes) * BATCH_SIZE, seed)
     schedule = np.argsort(of_set, kind="stable")[views].reshape(-1, BATCH_SIZE)
     net = load_student(start)
     targets = np.load(out / "targets.npy")
