@@ -256,9 +256,9 @@ def test_other_settings_are_refused_and_the_inspection_is_left_as_it_is(site, in
     before = contents(tmp_path / "out")
     with pytest.raises(UserError, match=r"other settings \(false_alarms\).*another folder"):
         inspect_photos([site], inspector, tmp_path / "out", false_alarms=0.1)
-    card = dataclasses.replace(inspector.card, sha256={"model.keras": "1" * 64}, threshold=0.4)
+    card = dataclasses.replace(inspector.card, sha256={"model.keras": "1" * 64}, temperature=2)
     other = dataclasses.replace(inspector, card=card)
-    with pytest.raises(UserError, match=r"other settings \(model, threshold\)"):
+    with pytest.raises(UserError, match=r"other settings \(model, temperature\)"):
         inspect_photos([site], other, tmp_path / "out")
     assert contents(tmp_path / "out") == before
 

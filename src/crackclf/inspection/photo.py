@@ -39,7 +39,6 @@ class Inspection:
             + b * row + c, y = d * column + e * row + f, in pixels from the upper left corner.
         regions: cracked regions, the most probable first.
         cracks: those that can be traced in the regions, the longest first.
-        threshold: probability that a region reaches out to.
         region_threshold: probability above which its peak must be.
         width: of the photo in pixels.
         height: of the photo in pixels.
@@ -53,7 +52,6 @@ class Inspection:
     affine: tuple[float, float, float, float, float, float]
     regions: tuple[Region, ...]
     cracks: tuple[Crack, ...]
-    threshold: float
     region_threshold: float
     width: int
     height: int
@@ -198,7 +196,7 @@ def inspect_photo(
         region_threshold = choose_region_threshold(card.sound_peaks, FALSE_ALARMS)
     with pictures[0].opened() as (image, info):
         probability = map_cracks(image, classifier)
-        regions = find_regions(probability, image.size, card.threshold, region_threshold)
+        regions = find_regions(probability, image.size, region_threshold)
         cracks = trace_cracks(image, probability, regions)
     rows, columns = probability.shape
     stride = (image.width / columns, image.height / rows)
@@ -210,7 +208,6 @@ def inspect_photo(
         affine=(stride[0], 0, stride[0] / 2, 0, stride[1], stride[1] / 2),
         regions=regions,
         cracks=cracks,
-        threshold=card.threshold,
         region_threshold=region_threshold,
         width=image.width,
         height=image.height,

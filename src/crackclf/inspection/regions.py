@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+REACH = 0.5  # Probability of a crack that a region reaches out to; docs/inspect.md measures it.
+
 Ring = tuple[tuple[float, float], ...]
 
 
@@ -27,15 +29,15 @@ class Region:
 
 
 def find_regions(
-    probability: np.ndarray, size: tuple[int, int], threshold: float, region_threshold: float
+    probability: np.ndarray, size: tuple[int, int], region_threshold: float
 ) -> tuple[Region, ...]:
-    """Outlines where the probability is at least `threshold` around a peak that is higher still.
+    """Outlines where a crack is probable around a peak.
 
     Args:
         probability: map of shape (rows, columns), evenly spaced over the photo.
         size: (width, height) of the photo in pixels.
-        threshold: a region reaches as far as this.
-        region_threshold: its peak must be above this.
+        region_threshold: the probability of a region's peak must be above this. The region reaches
+            out to `REACH`, or to this when it is lower.
 
     Returns:
         The regions, the most probable first.
@@ -45,6 +47,7 @@ def find_regions(
     import contourpy
     from scipy import ndimage
 
+    reach = min(REACH, region_threshold)
     rows, columns = probability.shape
     # From cell centres out to the photo's edge.
     x, y = (
@@ -52,7 +55,7 @@ def find_regions(
         for n, side in ((columns, size[0]), (rows, size[1]))
     )
     field = np.pad(probability, 1, mode="edge")
-    found: Any = ndimage.label(field >= threshold)
+    found: Any = ndimage.label(field >= reach)
     labels, count = found
     regions = []
     for number in range(1, count + 1):
@@ -63,7 +66,7 @@ def find_regions(
         outline = contourpy.contour_generator(
             x, y, np.where(others, 0, field), fill_type=contourpy.FillType.OuterOffset
         )
-        filled: Any = outline.filled(threshold, np.inf)
+        filled: Any = outline.filled(reach, np.inf)
         points, offsets = filled
         polygons = [
             [ring.round(1) for ring in np.split(corners, starts[1:-1].astype(int))]
