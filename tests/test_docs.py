@@ -136,7 +136,8 @@ def test_the_readmes_commands_print_what_they_say(tmp_path, monkeypatch, capfd):
     (session,) = blocks(README, "console")
     for part in session.removeprefix("$ ").split("\n$ "):
         line, printed = part.split("\n", 1)
-        arguments = shlex.split(line)[1:]
+        # A larger sample holds the smaller one, and no more than its first images are asked for.
+        arguments = shlex.split(line.replace("--count 400", "--count 8"))[1:]
         if arguments[0] not in ("audit", "train"):  # They take too long here.
             assert run(monkeypatch, *arguments) == 0
             assert mask(capfd.readouterr().out) == mask(printed)

@@ -12,6 +12,7 @@ from crackclf.models.parts import split_model
 from crackclf.models.weights import MissingWeightsError
 from crackclf.saved.card import softmax
 from crackclf.saved.convert import convert_model
+from crackclf.saved.safety import _check_size
 
 KERAS = {
     "mobilenetv2": keras.applications.mobilenet_v2,
@@ -71,6 +72,13 @@ def test_each_is_saved_whole_and_converted(built, images, tmp_path):
     graph, cell_size = convert_model(again)
     np.testing.assert_allclose(softmax(graph(images).mean(axis=(1, 2))), said, atol=1e-3)
     assert cell_size == (0 if name in SQUEEZE_AND_EXCITE else 16 if "block4" in name else 32)
+
+
+def test_each_is_in_proportion_to_its_weights_as_a_saved_model_must_be(built):
+    _, model = built
+    hidden = keras.layers.Dense(1024)(model.get_layer("pooling").output)
+    widest = keras.Model(model.input, keras.layers.Dense(2, activation="softmax")(hidden))
+    _check_size(keras.saving.serialize_keras_object(widest), widest.count_params())
 
 
 @pytest.mark.parametrize("name", ["vgg16", "resnet50"])

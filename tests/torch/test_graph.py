@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import pickle
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -26,9 +27,15 @@ def model():
     return build_resnet18(weights=None).eval()
 
 
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    return save_model(model, tmp_path_factory.mktemp("models") / "twin", CARD)
+
+
 @pytest.fixture
-def saved(model, tmp_path):
-    return save_model(model, tmp_path / "twin", CARD)
+def spoilt(saved, tmp_path):
+    """A copy to be changed."""
+    return shutil.copytree(saved, tmp_path / "twin")
 
 
 def ask(model) -> np.ndarray:
@@ -66,13 +73,13 @@ def test_it_comes_back_from_a_pickle_and_threads_may_share_it(saved):
             np.testing.assert_array_equal(found, expected)
 
 
-def test_a_folder_of_the_first_version_needs_no_conversion(saved):
-    expected = load_model(saved).probabilities(IMAGES[:2])
-    card = json.loads((saved / "card.json").read_text())
+def test_a_folder_of_the_first_version_needs_no_conversion(saved, spoilt):
+    card = json.loads((spoilt / "card.json").read_text())
     card["sha256"] = card["sha256"]["model.pt"]
     del card["cell_size"], card["mirrored"]
-    (saved / "card.json").write_text(json.dumps(card))
-    np.testing.assert_array_equal(load_model(saved).probabilities(IMAGES[:2]), expected)
+    (spoilt / "card.json").write_text(json.dumps(card))
+    expected, found = (load_model(x).probabilities(IMAGES[:2]) for x in (saved, spoilt))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_it_is_no_keras_model(saved):
@@ -80,11 +87,11 @@ def test_it_is_no_keras_model(saved):
         load_keras_model(saved)
 
 
-def test_a_damaged_state_dict_is_named(saved):
-    path = saved / "model.pt"
+def test_a_damaged_state_dict_is_named(spoilt):
+    path = spoilt / "model.pt"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"model\.pt: is damaged or was exchanged"):
-        load_model(saved)
+        load_model(spoilt)
     with pytest.raises(UserError, match=r"model\.pt: cannot be loaded"):
         load_resnet18(path)
     with pytest.raises(UserError, match=r"model\.pt: cannot be loaded"):
