@@ -16,6 +16,7 @@ from logging import getLogger as get_logger
 
 os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written to\\n")
 os.write(2, b"I0000 cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will\\n")
+os.write(2, b"I0000 port.cc:153] oneDNN custom operations are on. You may see\\n")
 os.write(2, b"F0000 The TensorFlow library was compiled to use AVX instructions\\n")
 if "CRASH" in os.environ:
     os.abort()

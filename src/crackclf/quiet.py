@@ -6,8 +6,9 @@ import sys
 
 _PASS_ON = """
 import sys
+notes = b"absl::InitializeLog()", b"Could not find cuda drivers", b"oneDNN custom operations are on"
 for line in sys.stdin.buffer:
-    if b"absl::InitializeLog()" not in line and b"Could not find cuda drivers" not in line:
+    if not any(note in line for note in notes):
         sys.stderr.buffer.write(line)
         sys.stderr.buffer.flush()
 """
@@ -16,7 +17,7 @@ for line in sys.stdin.buffer:
 def import_tensorflow() -> None:
     """Imports TensorFlow, quietly where `TF_CPP_MIN_LOG_LEVEL` asks for it.
 
-    TensorFlow 2.21 prints two notes while its libraries load, before it reads that variable. A
+    TensorFlow 2.21 prints notes while its libraries load, before it reads that variable. A
     process of its own passes on every other line, so no error is lost, not even in a crash.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0" or "tensorflow" in sys.modules:

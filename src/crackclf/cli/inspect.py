@@ -151,9 +151,8 @@ def inspect(
     unreadable = [photo for photo in photos if photo["error"]]
     for photo in photos:
         if not photo["error"]:
-            print(
-                f"{photo['probability']:.4f}  {photo['verdict']}  {photo['file']}  {sum_up(photo)}"
-            )
+            said = f"{photo['probability']:.4f}  {photo['verdict']}  {photo['file']}"
+            print(f"{said}  {sum_up(photo)}".rstrip())
     print(f"{out / 'report.html'}")
     for photo in unreadable:
         notice(photo["error"])
