@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import build_card, build_keras, build_small, draw_blot, run
+from conftest import build_card, build_small, draw_blot, run
 from crackclf.data.loading import load_datasets
 from crackclf.errors import UserError
 from crackclf.features.cache import cache_features
 from crackclf.prediction.predict import predict
 from crackclf.ray import Predictor
-from crackclf.saved.store import save_model
 from crackclf.training import stages
 
 if importlib.util.find_spec("ray") is None:
@@ -55,8 +54,8 @@ def cluster(quick_start):
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    return save_model(build_keras(), tmp_path_factory.mktemp("models") / "model", build_card())
+def saved(save_keras, tmp_path_factory):
+    return save_keras(tmp_path_factory.mktemp("models") / "model", build_card())
 
 
 @pytest.fixture
@@ -357,9 +356,9 @@ def test_predict_prints_how_many_are_cracked_and_what_could_not_be_read(
     assert "1 of 21 images could not be read" in said.err.splitlines()[-1]
 
 
-def test_inspect_writes_regions(inspector, here, tmp_path, monkeypatch, capsys):
+def test_inspect_writes_regions(inspector, save_keras, here, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    save_model(build_keras(), "model", inspector.card)
+    save_keras("model", inspector.card)
     Path("site").mkdir()
     draw_blot((30, 20, 80, 60)).save("site/dark.png")
     draw_blot().save("site/light.png")
