@@ -6,8 +6,8 @@
 The same model and the same photo (a drawn one of 12 megapixels when none is named), one after the
 other in one process. Tiles are of the model's patch size and overlap by half; each is resized to
 the model's input, and `keras.predict` is asked of all of them in batches of 32, after one batch to
-warm up. `inspect_photo` runs once to warm up, then several times; decoding the file is timed by
-itself.
+warm up. `inspect_photo` runs once to warm up, then takes turns with the map alone; decoding the
+file is timed by itself.
 
 How well the two maps agree: the correlation of the tiles' log-odds with the mean of the map's
 inside each tile, and with `--masks` (a folder with `images/` and `masks/`) also the AUROC of both
@@ -31,6 +31,7 @@ from sklearn.metrics import roc_auc_score
 
 from crackclf.images.decode import read_photo
 from crackclf.images.resize import resize
+from crackclf.inspection.maps import map_cracks
 from crackclf.inspection.photo import inspect_photo
 from crackclf.prediction.classifier import Classifier, load_model
 from crackclf.sample.make import make_photo
@@ -75,15 +76,18 @@ def compare(photo: Path, classifier: Classifier) -> None:
     image, _ = read_photo(photo)
     decoding = time.perf_counter() - start
     print(f"{photo.name}: {image.width} x {image.height}; decoding {decoding:.2f} s")
-    inspect_photo(image, classifier)
-    seconds = []
+    found = inspect_photo(image, classifier)
+    seconds: dict[str, list[float]] = {"inspect_photo": [], "its map alone": []}
     for _ in range(RUNS):
-        start = time.perf_counter()
-        found = inspect_photo(image, classifier)
-        seconds.append(time.perf_counter() - start)
-    ours = statistics.median(seconds)
+        for name, run in zip(seconds, (inspect_photo, map_cracks), strict=True):
+            start = time.perf_counter()
+            run(image, classifier)
+            seconds[name].append(time.perf_counter() - start)
+    ours = statistics.median(seconds["inspect_photo"])
     corners, log_odds, theirs = ask_tiles(np.asarray(image), classifier)
-    print(f"inspect_photo            {ours:7.2f} s ({min(seconds):.2f} to {max(seconds):.2f})")
+    for name, times in seconds.items():
+        middle = statistics.median(times)
+        print(f"{name:22}   {middle:7.2f} s ({min(times):.2f} to {max(times):.2f})")
     print(f"{len(corners):5} tiles, predict     {theirs:7.2f} s; ratio {theirs / ours:.1f}")
     mean = inside(found.probability, image.size, corners, classifier.card.patch_size)
     print(f"correlation of log-odds  {np.corrcoef(mean, log_odds)[0, 1]:.3f}")

@@ -27,6 +27,7 @@ LEFT = {"05_inspect_site_photos": ["inspection-*/report.html"]}
 # What would take too long here is set anew after the cell tagged so.
 USE_TINY = "from tiny import TINY\ncrackclf.BACKBONES['tiny'] = TINY\n"
 PARAMETERS = {
+    "01_train_mobilenetv2": "IMAGE_SIZE, EPOCHS = 64, 3",
     "02_compare_vgg16_resnet50": "IMAGE_SIZE, EPOCHS = 32, 1\n"
     "NAMES = ['vgg16-block4', 'mobilenetv2']",
     "03_resnet18_pytorch": "IMAGE_SIZE, ITERATIONS = 32, 5",

@@ -25,14 +25,13 @@ import httpx
 from filelock import FileLock
 from PIL import Image
 
-from conftest import build_card, build_keras, draw_blot
+from conftest import build_card, draw_blot
 from crackclf.app.answers import ask as ask_about
 from crackclf.app.examples import EXAMPLES
 from crackclf.app.render import render_summary
 from crackclf.app.server import _clean, _remove_left, serving
 from crackclf.cli.app import app as command
 from crackclf.errors import UserError
-from crackclf.saved.store import save_model
 from several import JOINT, SEVERAL
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")
@@ -379,8 +378,8 @@ def test_a_taken_port_is_named_with_the_remedy(address, classifier):
         pass
 
 
-def test_stopped_it_leaves_nothing(tmp_path, monkeypatch):
-    save_model(build_keras(), tmp_path / "model", build_card())
+def test_stopped_it_leaves_nothing(save_keras, tmp_path, monkeypatch):
+    save_keras(tmp_path / "model", build_card())
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     numbers = (signal.SIGTERM, signal.SIGHUP)

@@ -1,3 +1,4 @@
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,7 @@ def folders(tmp_path):
     return {name: tmp_path / name for name in ("metu", "sdnet", "uav", "start")}
 
 
+@cache
 def draw_weights() -> list[np.ndarray]:
     """Weights of a student: those of the model in the box, with another head."""
     rng = np.random.default_rng(0)
