@@ -39,7 +39,7 @@ STUDENT_SETS = {
 LAST = ("drone", "squares", "sound")  # What the last stage alone sees.
 BATCH_SIZE = 32
 # Of the student: the maximal learning rate, and the number of batches by their size in pixels.
-TRUNK = (2e-4, {160: 3000})
+TRUNK = (2e-4, {192: 2400})
 LAST_STAGE = (1e-4, {192: 1500})
 
 
