@@ -11,13 +11,14 @@ QUIET_BOARD := from crackclf.quiet import import_tensorflow; import_tensorflow()
 # In the shell's hands, which knows blanks and quotes in a name.
 export DATA NOTEBOOK
 
-.PHONY: help run lab board docs test check clean
+.PHONY: help run lab board docs dist test check clean
 
 help:
 	@echo "make run [DATA=folder]  train, test and save a model in the notebook, top to bottom"
 	@echo "make lab                open the notebooks in JupyterLab"
 	@echo "make board              TensorBoard over logs/"
 	@echo "make docs               the documentation as a site, in site/"
+	@echo "make dist               source and wheel, in dist/"
 	@echo "make test               lint, types and tests"
 
 run: .venv/notebook
@@ -34,6 +35,9 @@ board: .venv/notebook
 
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict
+
+dist: .venv/dev
+	$(BIN)/hatchling build
 
 test: check
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal

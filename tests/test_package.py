@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -29,10 +31,13 @@ def test_every_name_of_the_package_can_be_had():
         crackclf.nonsense  # noqa: B018
 
 
-def test_the_wheel_holds_every_file_of_the_package_and_no_other():
-    hatchling = pytest.importorskip("hatchling.builders.wheel")
-    files = hatchling.WheelBuilder(str(ROOT)).recurse_included_files()
-    held = {file.distribution_path for file in files}
+@pytest.fixture(scope="module")
+def builder():
+    return pytest.importorskip("hatchling.builders.wheel").WheelBuilder(str(ROOT))
+
+
+def test_the_wheel_holds_every_file_of_the_package_and_no_other(builder):
+    held = {file.distribution_path for file in builder.recurse_included_files()}
     package = {path for path in (ROOT / "src/crackclf").rglob("*") if path.is_file()}
     assert held == {
         path.relative_to(ROOT / "src").as_posix() for path in package if path.suffix != ".pyc"
@@ -40,3 +45,24 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other():
     assert {f"crackclf/shipped/{x}" for x in ("card.json", "model.keras", "model.tflite")} <= held
     assert {"crackclf/py.typed", "crackclf/inspection/inspection.schema.json"} <= held
     assert {"crackclf/inspection/report.html", "crackclf/app/page.css"} <= held
+
+
+def test_the_wheel_answers_where_nothing_else_of_the_project_is(builder, sample, tmp_path):
+    [wheel] = builder.build(directory=str(tmp_path / "dist"), versions=["standard"])
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    patch = next((sample / "Positive").iterdir())
+    script = f"""
+import crackclf
+assert crackclf.__file__.startswith({str(tmp_path)!r})
+from crackclf.cli import main
+main()
+"""
+    for arguments in (["predict", patch], ["inspect", patch, "--out", tmp_path / "out"]):
+        subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
+            check=True,
+        )
+    assert (tmp_path / "out" / "report.html").is_file()
