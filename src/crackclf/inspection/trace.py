@@ -18,7 +18,7 @@ _SURFACE = 61  # Side of the window that says how bright and how rough the surfa
 _SCALES = (1, 2, 4)  # By which a photo is made smaller to find wider cracks.
 _SIGMAS = (1.5, 2.5)  # Of dark ridges, in pixels of each scale.
 _SECOND: Any = ((2, 0), (1, 1), (0, 2))  # Orders of the second derivatives.
-_BAND, _MARGIN = 512, 72  # Rows that a core looks at, and those on both sides that it needs for it.
+_BAND, _MARGIN = 384, 104  # Rows that a core looks at, and those around them that it needs.
 _SURE, _PERHAPS = 1.0, 0.5  # Strength of a ridge that is a crack, and of what goes on from it.
 _SPUR = 20  # Pixels: what leaves a line for less is the roughness of its edge.
 _SPECK = 16  # Pixels of a skeleton that are too few to be a part of a crack.
@@ -94,7 +94,7 @@ def _trace_region(photo: Image.Image, probability: np.ndarray, region: Region) -
     for outer, *holes in region.polygons:
         for ring in (outer, *holes):
             draw.polygon([(x - left, y - top) for x, y in ring], fill=ring is outer)
-    ridge = np.where(np.asarray(inside), _dark_ridges(grey), 0)
+    ridge = _dark_ridges(grey, np.asarray(inside))
     centre = skeletonize(apply_hysteresis_threshold(ridge, _PERHAPS, _SURE))
     if not centre.any():
         return []
@@ -126,14 +126,26 @@ def _trace_region(photo: Image.Image, probability: np.ndarray, region: Region) -
     return cracks
 
 
-def _dark_ridges(grey: np.ndarray) -> np.ndarray:
-    """How much darker than the surface on both sides each pixel is, in its standard deviations."""
-    ridges = np.empty(grey.shape, np.float32)
+def _dark_ridges(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """How much darker than the surface on both sides each pixel is, in its standard deviations.
+
+    Where `inside` is false it is 0. Of each band only the columns between those that are inside are
+    looked at: the box of a crack that runs across a photo is nearly all sound.
+    """
+    ridges = np.zeros(grey.shape, np.float32)
 
     def fill(top: int) -> None:
-        first, last = max(0, top - _MARGIN), top + _BAND
-        found = _find_ridges(grey[first : last + _MARGIN].astype(np.float32))
-        ridges[top:last] = found[top - first : last - first]
+        own = inside[top : top + _BAND]
+        columns = np.flatnonzero(own.any(axis=0))
+        if not columns.size:
+            return
+        left, right = columns[0], columns[-1] + 1
+        # Whole pixels of the coarsest scale, so that it does not matter what is left out.
+        above, before = max(0, top - _MARGIN), max(0, left // _SCALES[-1] * _SCALES[-1] - _MARGIN)
+        seen = grey[above : top + _BAND + _MARGIN, before : right + _MARGIN]
+        found = _find_ridges(seen.astype(np.float32))
+        found = found[top - above :, left - before : right - before][: len(own)]
+        ridges[top : top + _BAND, left:right] = np.where(own[:, left:right], found, 0)
 
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(fill, range(0, len(grey), _BAND)))
