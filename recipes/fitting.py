@@ -40,6 +40,20 @@ def gather(part: T) -> list[T]:
     return parts
 
 
+def join(part: np.ndarray, length: int) -> np.ndarray:
+    """Answers in order, of which each process has found every so manyth, from its number on.
+
+    Args:
+        part: what this process has found, float32.
+        length: of all answers.
+    """
+    whole = np.empty(length, np.float32)
+    parts = gather(part)
+    for first, found in enumerate(parts):
+        whole[first :: len(parts)] = found
+    return whole
+
+
 def fit(
     net: torch.nn.Module,
     groups: list[dict[str, Any]],

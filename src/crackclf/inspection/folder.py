@@ -21,7 +21,7 @@ from crackclf.images.listing import find_images
 from crackclf.inspection.overlay import crop_crack, heat_layer, shrink
 from crackclf.inspection.photo import FALSE_ALARMS, inspect_photo
 from crackclf.inspection.records import Scale, add_sizes, to_row
-from crackclf.inspection.regions import REACH
+from crackclf.inspection.regions import choose_reach
 from crackclf.inspection.report import write_report
 from crackclf.prediction.classifier import Classifier, as_classifier
 
@@ -95,7 +95,7 @@ def inspect_photos(
         "false_alarms": false_alarms if is_chosen else None,
         "sound_photos": len(card.sound_peaks) if is_chosen else 0,
         "region_threshold": region_threshold,
-        "threshold": min(REACH, region_threshold),
+        "threshold": choose_reach(region_threshold),
         "temperature": card.temperature,
         "patch_size": card.patch_size,
         "positive_class": card.positive_class,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-REACH = 0.5  # Probability of a crack that a region reaches out to; docs/inspect.md measures it.
+_REACH = 0.5  # More probable than not; docs/inspect.md measures it.
 
 Ring = tuple[tuple[float, float], ...]
 
@@ -28,6 +28,11 @@ class Region:
     polygons: tuple[tuple[Ring, ...], ...]
 
 
+def choose_reach(region_threshold: float) -> float:
+    """The probability that a region reaches out to, never above what its peak needs."""
+    return min(_REACH, region_threshold)
+
+
 def find_regions(
     probability: np.ndarray, size: tuple[int, int], region_threshold: float
 ) -> tuple[Region, ...]:
@@ -37,7 +42,7 @@ def find_regions(
         probability: map of shape (rows, columns), evenly spaced over the photo.
         size: (width, height) of the photo in pixels.
         region_threshold: the probability of a region's peak must be above this. The region reaches
-            out to `REACH`, or to this when it is lower.
+            out to `choose_reach` of it.
 
     Returns:
         The regions, the most probable first.
@@ -47,7 +52,7 @@ def find_regions(
     import contourpy
     from scipy import ndimage
 
-    reach = min(REACH, region_threshold)
+    reach = choose_reach(region_threshold)
     rows, columns = probability.shape
     # From cell centres out to the photo's edge.
     x, y = (
