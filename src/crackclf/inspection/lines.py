@@ -1,7 +1,7 @@
 """The lines of cracks: dark ridges of a photo, made thin, joined over gaps, parted at branches."""
 
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -44,21 +44,22 @@ def find_lines(grey: np.ndarray, inside: np.ndarray) -> list[list[np.ndarray]]:
         return []
     graph = _join(points, 1.5)  # Side by side or corner to corner.
     _, pieces = connected_components(graph, directed=False)
-    is_kept = (np.bincount(pieces, strength >= _SURE) > 0)[pieces]
-    points, pieces = points[is_kept], pieces[is_kept]
-    graph = graph[is_kept][:, is_kept]
-    cells, cell = np.unique(points // _CELL, axis=0, return_inverse=True)
+    sure = np.flatnonzero((np.bincount(pieces, strength >= _SURE) > 0)[pieces])
+    cells, cell = np.unique(points[sure] // _CELL, axis=0, return_inverse=True)
     groups = connected_components(_join(cells, _GAP / _CELL), directed=False)[1][cell]
     # Of most, all pixels are too few, even if each step of them went across a corner.
-    is_kept = np.bincount(groups)[groups] >= _SHORTEST / np.sqrt(2)
-    is_kept &= np.bincount(pieces)[pieces] >= _SPECK
-    order = np.flatnonzero(is_kept)
-    order = order[np.argsort(pieces[order], kind="stable")]
-    starts = np.flatnonzero(np.diff(pieces[order], prepend=-1))
+    is_long = np.bincount(groups)[groups] >= _SHORTEST / np.sqrt(2)
+    is_long &= np.bincount(pieces)[pieces[sure]] >= _SPECK
+    groups, kept = groups[is_long], sure[is_long]
+    # Piece after piece, so that each is a block of the graph.
+    order = np.argsort(pieces[kept], kind="stable")
+    groups, kept = groups[order], kept[order]
+    points, graph = points[kept], graph[kept][:, kept]
+    starts = np.flatnonzero(np.diff(pieces[kept], prepend=-1))
     found: dict[int, list[np.ndarray]] = {}
-    for piece in np.split(order, starts)[1:]:
-        lines = [points[piece[path]] for path in _part(graph[piece][:, piece])]
-        found.setdefault(groups[piece[0]], []).extend(map(_smooth, lines))
+    for first, last in pairwise([*starts, len(kept)]):
+        lines = [points[first + path] for path in _part(graph[first:last, first:last])]
+        found.setdefault(groups[first], []).extend(map(_smooth, lines))
     cracks = [sorted(lines, key=length, reverse=True) for lines in found.values()]
     return [lines for lines in cracks if sum(map(length, lines)) >= _SHORTEST]
 
@@ -77,19 +78,17 @@ def _thin_ridges(grey: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.n
 
     def look(corner: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         own = inside[tuple(slice(x, x + _BLOCK) for x in corner)]
-        lines = [np.flatnonzero(own.any(axis=1 - axis)) for axis in (0, 1)]
-        if not lines[0].size:
+        used = [np.flatnonzero(own.any(axis=1 - axis)) for axis in (0, 1)]
+        if not used[0].size:
             return np.empty((0, 2), int), np.empty(0, np.float32)
-        kept = [slice(x + own[0], x + own[-1] + 1) for x, own in zip(corner, lines, strict=True)]
+        kept = [slice(x + at[0], x + at[-1] + 1) for x, at in zip(corner, used, strict=True)]
         # Whole pixels of the coarsest scale, so that it does not matter what is left out.
         first = [max(0, x.start // _SCALES[-1] * _SCALES[-1] - _MARGIN) for x in kept]
         seen = tuple(slice(a, x.stop + _MARGIN) for a, x in zip(first, kept, strict=True))
+        inner = tuple(slice(x.start - a, x.stop - a) for a, x in zip(first, kept, strict=True))
         ridges = _find_ridges(grey[seen].astype(np.float32))
-        centre = skeletonize((ridges >= _PERHAPS) & inside[seen])
-        is_kept = np.zeros_like(centre)
-        is_kept[tuple(slice(x.start - a, x.stop - a) for a, x in zip(first, kept, strict=True))] = 1
-        centre &= is_kept
-        return np.argwhere(centre) + first, ridges[centre]
+        centre = skeletonize((ridges >= _PERHAPS) & inside[seen])[inner]
+        return np.argwhere(centre) + [x.start for x in kept], ridges[inner][centre]
 
     corners = product(*(range(0, side, _BLOCK) for side in grey.shape))
     with ThreadPoolExecutor(cores()) as pool:
@@ -133,13 +132,15 @@ def _part(graph: Any) -> list[np.ndarray]:
 
     def walk(end: int) -> np.ndarray:
         path = [end]
-        while before[path[-1]] >= 0 and not is_known[path[-1]]:
+        while not is_known[path[-1]]:
             path.append(before[path[-1]])
         is_known[path] = True
         return np.array(path)
 
     is_known = np.zeros(graph.shape[0], bool)
-    far, before = reach([reach([0])[0].argmax()])
+    start = reach([0])[0].argmax()
+    is_known[start] = True
+    far, before = reach([start])
     paths = [walk(int(far.argmax()))]
     # A way that goes back to it longer than others takes all that they share.
     far, before = reach(paths[0])
