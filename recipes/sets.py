@@ -85,7 +85,6 @@ def read_sets(out: Path, metu: Path, sdnet: Path, uav: Path, seed: int, scale: f
     held_back = {frame.photo for frame in frames[::5]}
     squares = [x for x in photos["whole"] if x.photo not in _SUBSET]
     drawn, jointed = draw_sample(out / "drawn", n_drawn), draw_jointed(out / "jointed", n_drawn)
-    half = n_drawn // 2  # Of each: half to choose by, half to measure on.
     train = {
         "metu": patches["train"],
         "sdnet": photos["train"],
@@ -96,14 +95,14 @@ def read_sets(out: Path, metu: Path, sdnet: Path, uav: Path, seed: int, scale: f
     validation = {
         "metu": patches["validation"],
         "sdnet": photos["validation"],
-        "drawn": drawn[::2] + jointed[:half],
+        "drawn": drawn[::2] + jointed[::2],
     }
     test = {
         "metu": patches["test"],
         "sdnet": photos["test"],
         **{k: [x for x in photos["test"] if x.photo[0] == k] for k in "DPW"},
         "drawn": drawn[1::2],
-        "jointed": jointed[half:],
+        "jointed": jointed[1::2],
         "drone": [x for x in drone if x.photo in held_back],
     }
     return Sets(train, validation, test, {"frames": drone, "whole": photos["whole"]})

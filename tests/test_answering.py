@@ -39,6 +39,25 @@ assert not loaded & {"tensorflow", "keras", "tensorboard", "torch", "ray"}
 print("ok")
 """
 
+LEARN = """
+import sys
+
+sys.modules.update(tensorflow=None, keras=None)
+import crackclf
+from crackclf.cli import main
+
+try:
+    crackclf.build_model
+except crackclf.UserError as error:
+    print(error)
+sys.argv = ["crackclf", "train", "."]
+sys.stderr = sys.stdout
+try:
+    main()
+except SystemExit as end:
+    print(end.code)
+"""
+
 PREDICT = """
 import sys
 import crackclf
@@ -68,3 +87,12 @@ def test_a_prediction_imports_nothing_that_is_slow_to_start(tmp_path):
     label, slow = run(PREDICT, tmp_path).splitlines()
     assert label in ("crack", "no_crack")
     assert slow == "[]"
+
+
+def test_what_learns_says_how_to_get_its_framework(tmp_path):
+    told = run(LEARN, tmp_path).splitlines()
+    assert told == [
+        "keras is needed here: pip install 'crackclf[train]'",
+        "Error: keras is needed here: pip install 'crackclf[train]'",
+        "2",
+    ]

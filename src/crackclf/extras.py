@@ -1,6 +1,8 @@
 """Packages that not every installation has, imported where they are used."""
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from crackclf.errors import UserError
@@ -16,6 +18,17 @@ def need(module: str, extra: str) -> Any:
         raise UserError(
             f"{module.partition('.')[0]} is needed here ({error}): pip install 'crackclf[{extra}]'"
         ) from None
+
+
+@contextmanager
+def learning() -> Iterator[None]:
+    """Says how to get what learning needs, where it is used and not there."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("keras", "tensorboard", "tensorflow"):
+            raise
+        raise UserError(f"{error.name} is needed here: pip install 'crackclf[train]'") from None
 
 
 def torch_room() -> Any:

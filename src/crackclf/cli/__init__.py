@@ -22,6 +22,7 @@ from crackclf.cli.predict import predict
 from crackclf.cli.sample import sample
 from crackclf.cli.train import train
 from crackclf.errors import UserError, show
+from crackclf.extras import learning
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -78,7 +79,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # A terminal need not know every letter.
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        with learning():
+            app()
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
