@@ -15,6 +15,7 @@ import typer
 from scipy.stats import binomtest
 from tqdm import tqdm
 
+from crackclf.data.folders import read_folder
 from crackclf.inspection.photo import inspect_photo
 from crackclf.prediction.classifier import load_model
 from crackclf.saved.store import model_folder
@@ -27,18 +28,17 @@ def main(
     """Prints the share of test patches with a region, by data set and class."""
     classifier = load_model()
     with (model_folder() / "split.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["subset"] == "test"]
+        unseen = {row["digest"] for row in csv.DictReader(file) if row["subset"] == "test"}
     found: dict[tuple[str, str], list[bool]] = {}
-    for row in tqdm(rows, unit=" patches"):
-        name, file = row["file"].split("/")
-        if name in ("metu", "sdnet"):
-            path = {"metu": metu, "sdnet": sdnet}[name] / row["class"] / file
-            regions = inspect_photo(path, classifier).regions
-            found.setdefault((name, row["class"]), []).append(bool(regions))
+    for folder in (metu, sdnet):
+        images, class_names, _ = read_folder(folder)
+        for image in tqdm([x for x in images if x.digest in unseen], unit=" patches"):
+            regions = inspect_photo(image.path, classifier).regions
+            found.setdefault((folder.name, class_names[image.label]), []).append(bool(regions))
     for (name, label), hits in sorted(found.items()):
         low, high = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
         share = sum(hits) / len(hits)
-        print(f"{name:6} {label:9} {len(hits):5}  {share:.4f} ({low:.4f} to {high:.4f})")
+        print(f"{name:9} {label:9} {len(hits):5}  {share:.4f} ({low:.4f} to {high:.4f})")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from crackclf.data.folders import find_positive
 from crackclf.errors import UserError
 from crackclf.saved.card import softmax, to_logits
 
+FALSE_ALARMS = 0.05  # Share of sound photos that may be called cracked.
 _SPREAD = 0.35  # Of the logarithm of temperatures, before anything is seen.
 _AIMS = ("recall", "precision")
 _DRAWS = 400
@@ -180,7 +181,9 @@ def _lower_ends(name: str, cracked: np.ndarray, groups: np.ndarray) -> np.ndarra
     return np.quantile(ends, 0.025, axis=0)
 
 
-def choose_region_threshold(sound_peaks: Sequence[float], false_alarms: float) -> float:
+def choose_region_threshold(
+    sound_peaks: Sequence[float], false_alarms: float = FALSE_ALARMS
+) -> float:
     """Finds the probability above which a region on a photo is called a crack.
 
     A photo like the sound ones exceeds it anywhere with a chance of at most `false_alarms`,

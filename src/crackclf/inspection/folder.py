@@ -13,13 +13,13 @@ from PIL import Image
 
 from crackclf import __version__
 from crackclf.errors import UserError, show
-from crackclf.evaluation.calibration import choose_region_threshold
+from crackclf.evaluation.calibration import FALSE_ALARMS, choose_region_threshold
 from crackclf.files import is_draft, remove_drafts, user_path, write_whole
 from crackclf.images.check import digest_of
 from crackclf.images.decode import decoding, naming, read_content
 from crackclf.images.listing import find_images
 from crackclf.inspection.overlay import crop_crack, heat_layer, shrink
-from crackclf.inspection.photo import FALSE_ALARMS, inspect_photo
+from crackclf.inspection.photo import inspect_photo
 from crackclf.inspection.records import Scale, add_sizes, to_row
 from crackclf.inspection.regions import choose_reach
 from crackclf.inspection.report import write_report

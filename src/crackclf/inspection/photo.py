@@ -22,8 +22,6 @@ from crackclf.inspection.regions import Region, find_regions
 from crackclf.inspection.trace import Crack, trace_cracks
 from crackclf.prediction.classifier import Classifier, as_classifier
 
-FALSE_ALARMS = 0.05
-
 
 @dataclass(frozen=True)
 class Inspection:
@@ -193,7 +191,7 @@ def inspect_photo(
         raise UserError(f"expected one photo to inspect. Received: {len(pictures)} images.")
     card = (classifier := as_classifier(classifier)).card
     if region_threshold is None:
-        region_threshold = choose_region_threshold(card.sound_peaks, FALSE_ALARMS)
+        region_threshold = choose_region_threshold(card.sound_peaks)
     with pictures[0].opened() as (image, info):
         probability = map_cracks(image, classifier)
         regions = find_regions(probability, image.size, region_threshold)

@@ -12,7 +12,7 @@ from crackclf.errors import UserError
 from crackclf.evaluation.calibration import choose_region_threshold
 from crackclf.images.decode import open_image
 from crackclf.images.listing import Picture
-from crackclf.inspection.photo import FALSE_ALARMS, inspect_photo
+from crackclf.inspection.photo import inspect_photo
 from crackclf.inspection.records import COLUMNS, Scale
 from crackclf.prediction.classifier import Classifier, as_classifier
 from crackclf.prediction.predict import ask
@@ -159,8 +159,7 @@ class Inspector(CarriedModel):
     ):
         super().__init__(model)
         if region_threshold is None:
-            peaks = self.classifier.card.sound_peaks
-            region_threshold = choose_region_threshold(peaks, FALSE_ALARMS)
+            region_threshold = choose_region_threshold(self.classifier.card.sound_peaks)
         Scale(mm_per_pixel)  # Refuses what cannot be.
         self.region_threshold, self.mm_per_pixel = region_threshold, mm_per_pixel
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from crackclf.errors import UserError, check_at_least, check_share
-from crackclf.evaluation.calibration import read_aim
 from crackclf.images.size import check_size
 
 CLASS_WEIGHTS = ("auto", "balanced", "none")
@@ -122,6 +121,8 @@ class TrainSettings:
                 f"Received: {self.class_weights!r}."
             )
         if self.threshold_for is not None:
+            from crackclf.evaluation.calibration import read_aim  # `--help` needs no NumPy.
+
             read_aim(self.threshold_for)
         kept = ("folds", "hidden_units", "dropout", "fine_tune")
         if self.in_pytorch and any(getattr(self, x) != getattr(TrainSettings, x) for x in kept):
