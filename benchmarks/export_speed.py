@@ -9,7 +9,6 @@ in bfloat16, which it takes by itself on processors that can. Speed is measured 
 images, uint8 and of their own size, in batches of 32 for runtimes that do not divide them by
 themselves. Each round times all formats one after another; the first one warms up. Times faster is
 the median of the ratios to `keras.predict` in the same round, with the lowest and the highest.
-`keras.predict` gets the four mirrored views of each image when the model looks at these.
 """
 
 import statistics
@@ -50,8 +49,6 @@ def main(
 
     def ask_keras() -> np.ndarray:
         x = np.asarray(tf.image.resize(pixels, (card.image_size, card.image_size)))
-        if card.mirrored:
-            x = np.concatenate([x, x[:, ::-1], x[:, :, ::-1], x.transpose(0, 2, 1, 3)])
         return net.predict(x, batch_size=BATCH, verbose=0)
 
     runs: dict[str, Callable[[], object]] = {

@@ -63,17 +63,11 @@ def main(
 
 
 def keras_way(model: str) -> Callable[[list[Path]], object]:
-    """The Keras model, with the mirrored views inside if the card has them averaged."""
-    import keras
+    """The Keras model."""
     import tensorflow as tf
 
-    network, card = crackclf.load_keras_model(model), crackclf.load_model(model).card
-    size = card.image_size
-    if card.mirrored:
-        image = keras.Input((size, size, 3))
-        ops = keras.ops
-        views = [image, ops.flip(image, 1), ops.flip(image, 2), ops.transpose(image, (0, 2, 1, 3))]
-        network = keras.Model(image, keras.layers.Average()([network(view) for view in views]))
+    network = crackclf.load_keras_model(model)
+    size = network.input_shape[1]
 
     def read(path: object) -> object:
         return tf.image.resize(tf.io.decode_jpeg(tf.io.read_file(path), 3), (size, size))
@@ -95,17 +89,13 @@ def litert_way(model: str) -> Callable[[list[Path]], object]:
     def answer(part: list[Path]) -> np.ndarray:
         images = [np.asarray(Image.open(path).resize(size, Image.BILINEAR)) for path in part]
         x = np.stack(images)
-        views = [x, x[:, ::-1], x[:, :, ::-1], x.transpose(0, 2, 1, 3)] if card.mirrored else [x]
         if getattr(own, "shape", None) != x.shape:
             own.model, own.shape = Interpreter(model_content=content, num_threads=1), x.shape
             own.model.resize_tensor_input(own.model.get_input_details()[0]["index"], x.shape)
             own.model.allocate_tensors()
-        logits = []
-        for view in views:
-            own.model.set_tensor(own.model.get_input_details()[0]["index"], view.astype("f"))
-            own.model.invoke()
-            logits.append(own.model.get_tensor(own.model.get_output_details()[0]["index"]))
-        return np.mean(logits, axis=(0, 2, 3))
+        own.model.set_tensor(own.model.get_input_details()[0]["index"], x.astype("f"))
+        own.model.invoke()
+        return own.model.get_tensor(own.model.get_output_details()[0]["index"]).mean(axis=(1, 2))
 
     def run(files: list[Path]) -> list[np.ndarray]:
         parts = [files[i : i + AT_ONCE] for i in range(0, len(files), AT_ONCE)]

@@ -4,7 +4,7 @@
 
 Every line is a fresh process, nine times over, the commands taking turns. The ratio is against the
 ten lines, which answer for the same patch with the same model: pixels decoded by Pillow, resized as
-in training, mirrored as the card says. `--before` names the Python of an environment with an
+in training. `--before` names the Python of an environment with an
 earlier crackclf, to be measured in the same run.
 """
 
@@ -37,17 +37,15 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 image = Image.open(sys.argv[2]).resize((192, 192), Image.Resampling.BILINEAR)
-x = np.asarray(image, np.float32)
-views = np.stack([x, x[::-1], x[:, ::-1], x.transpose(1, 0, 2)])
+x = np.asarray(image, np.float32)[None]
 model = Interpreter(sys.argv[1])
-model.resize_tensor_input(model.get_input_details()[0]["index"], views.shape)
+model.resize_tensor_input(model.get_input_details()[0]["index"], x.shape)
 model.allocate_tensors()
-model.set_tensor(model.get_input_details()[0]["index"], views)
+model.set_tensor(model.get_input_details()[0]["index"], x)
 model.invoke()
-logits = model.get_tensor(model.get_output_details()[0]["index"]).mean(axis=(1, 2))
-odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-p = (odds / odds.sum(axis=1, keepdims=True)).mean(axis=0) ** (1 / 0.6907698122215576)
-print(f"{p[0] / p.sum():.4f}")
+logits = model.get_tensor(model.get_output_details()[0]["index"]).mean(axis=(1, 2))[0]
+odds = np.exp((logits - logits.max()) / 0.8142237492062294)
+print(f"{odds[0] / odds.sum():.4f}")
 """
 
 

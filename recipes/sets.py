@@ -95,14 +95,14 @@ def read_sets(out: Path, metu: Path, sdnet: Path, uav: Path, seed: int, scale: f
     validation = {
         "metu": patches["validation"],
         "sdnet": photos["validation"],
-        "drawn": drawn[::2] + jointed[::2],
+        "drawn": drawn[::2],
     }
     test = {
         "metu": patches["test"],
         "sdnet": photos["test"],
         **{k: [x for x in photos["test"] if x.photo[0] == k] for k in "DPW"},
         "drawn": drawn[1::2],
-        "jointed": jointed[1::2],
+        "jointed": jointed[1::2],  # SHARE in concrete.py was chosen on the others.
         "drone": [x for x in drone if x.photo in held_back],
     }
     return Sets(train, validation, test, {"frames": drone, "whole": photos["whole"]})

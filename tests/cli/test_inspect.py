@@ -97,12 +97,12 @@ def test_a_model_that_has_seen_no_sound_photos_asks_for_some(
     assert not (tmp_path / "inspection").exists()
 
     (tmp_path / "sound").mkdir()
-    for i in range(19):
+    for i in range(9):
         Image.new("RGB", (40, 40), (150 - i,) * 3).save(tmp_path / "sound" / f"{i:02}.png")
     assert run(monkeypatch, "inspect", "site", "--model", "model", "--sound", "sound") == 0
     settings = json.loads((tmp_path / "inspection" / "inspection.json").read_text())["settings"]
-    assert settings["sound_photos"] == 19
-    darkest = np.full((1, 32, 32, 3), 132, np.uint8)
+    assert settings["sound_photos"] == 9
+    darkest = np.full((1, 32, 32, 3), 142, np.uint8)
     expected = classifier.probabilities(darkest)[0, 1]
     assert settings["region_threshold"] == pytest.approx(expected, abs=1e-4)
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[:2]] == [
@@ -114,7 +114,7 @@ def test_a_model_that_has_seen_no_sound_photos_asks_for_some(
 def test_too_few_sound_photos_are_told_how_many_are_needed(saved, site, monkeypatch, capsys):
     options = ("--sound", site / "light.png")
     assert run(monkeypatch, "inspect", "site", "--model", saved, *options) == 2
-    assert "at least 19 photos of sound surfaces" in capsys.readouterr().err
+    assert "at least 9 photos of sound surfaces" in capsys.readouterr().err
 
 
 def test_a_folder_of_others_is_refused_and_left_as_it_is(saved, site, monkeypatch, capsys):

@@ -32,26 +32,26 @@ L = keras.layers
 NEEDS = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "openvino": ("openvino",)}
 
 
-def build(mirrored: bool):
-    """A model with augmentation, whose answers differ from image to image, and view to view."""
+def build(by_cells: bool):
+    """A model with augmentation, whose answers differ from image to image."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((32, 32, 3))
     x = L.Rescaling(1 / 127.5, -1)(build_augmentation()(inputs))
     x = L.Conv2D(8, 9, 6, activation="relu")(x)
-    x = L.Flatten()(x) if mirrored else L.GlobalAveragePooling2D()(x)
+    x = L.GlobalAveragePooling2D()(x) if by_cells else L.Flatten()(x)
     return keras.Model(inputs, L.Dense(2, activation="softmax", kernel_initializer="normal")(x))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     card = build_card(threshold=0.5, temperature=1.7)
-    return save_model(build(False), tmp_path_factory.mktemp("models") / "small", card)
+    return save_model(build(True), tmp_path_factory.mktemp("models") / "small", card)
 
 
 @pytest.fixture(scope="module")
-def mirrored(tmp_path_factory):
-    card = build_card(threshold=0.5, temperature=0.6, mirrored=True)
-    return save_model(build(True), tmp_path_factory.mktemp("models") / "mirrored", card)
+def whole(tmp_path_factory):
+    card = build_card(threshold=0.5, temperature=0.6)
+    return save_model(build(False), tmp_path_factory.mktemp("models") / "whole", card)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def exported(folder, patches, tmp_path_factory):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("kind", ["folder", "mirrored"])
+@pytest.mark.parametrize("kind", ["folder", "whole"])
 def test_its_own_runtime_says_of_images_of_any_size_what_the_saved_model_says(
     kind, format, patches, tmp_path, request
 ):

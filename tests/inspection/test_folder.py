@@ -231,7 +231,7 @@ def test_a_distance_gives_each_photo_its_scale_and_widths_their_class(inspector,
 
 
 def test_a_threshold_of_regions_may_be_given(site, classifier, tmp_path):
-    with pytest.raises(UserError, match="at least 19 photos"):
+    with pytest.raises(UserError, match="at least 9 photos"):
         inspect_photos([site], classifier, tmp_path / "out")
     with pytest.raises(UserError, match="between 0 and 1"):
         inspect_photos([site], classifier, tmp_path / "out", region_threshold=1.5)
@@ -255,7 +255,7 @@ def test_other_settings_are_refused_and_the_inspection_is_left_as_it_is(site, in
     inspect_photos([site], inspector, tmp_path / "out")
     before = contents(tmp_path / "out")
     with pytest.raises(UserError, match=r"other settings \(false_alarms\).*another folder"):
-        inspect_photos([site], inspector, tmp_path / "out", false_alarms=0.1)
+        inspect_photos([site], inspector, tmp_path / "out", false_alarms=0.2)
     card = dataclasses.replace(inspector.card, sha256={"model.keras": "1" * 64}, temperature=2)
     other = dataclasses.replace(inspector, card=card)
     with pytest.raises(UserError, match=r"other settings \(model, temperature\)"):

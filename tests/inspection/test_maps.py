@@ -125,13 +125,6 @@ def test_calibration_and_the_order_of_the_classes_are_the_cards(name, request):
     np.testing.assert_allclose(other, 1 / (1 + np.exp(log_odds_of(expected) / 2)), atol=1e-4)
 
 
-def test_a_photo_is_looked_at_upright_only_whatever_is_done_with_patches(classifier):
-    photo = draw_smooth(120, 80)
-    mirrored = dataclasses.replace(classifier.card, mirrored=True)
-    found = map_cracks(photo, dataclasses.replace(classifier, card=mirrored))
-    np.testing.assert_array_equal(found, map_cracks(photo, classifier))
-
-
 def test_a_patch_of_the_card_is_what_the_model_gets_to_see(classifier):
     card = dataclasses.replace(classifier.card, patch_size=64)
     coarse = dataclasses.replace(classifier, card=card)

@@ -57,7 +57,7 @@ def test_a_bright_photo_is_sound(inspector):
 
 
 def test_the_threshold_of_a_region_is_what_the_card_has_seen_on_sound_photos(inspector):
-    peaks = tuple(np.linspace(0.05, 0.95, 19))
+    peaks = tuple(np.linspace(0.05, 0.95, 9))
     card = dataclasses.replace(inspector.card, sound_peaks=peaks)
     strict = dataclasses.replace(inspector, card=card)
     grey = Image.new("RGB", (60, 60), (110, 110, 110))
@@ -101,7 +101,7 @@ def test_a_model_that_answers_for_patches_only_comes_to_the_same_verdict(inspect
 
 
 def test_without_sound_photos_nobody_knows_the_threshold(classifier):
-    with pytest.raises(UserError, match="at least 19 photos"):
+    with pytest.raises(UserError, match="at least 9 photos"):
         inspect_photo(draw_blot(), classifier)
     assert inspect_photo(draw_blot((30, 20, 80, 60)), classifier, 0.5).verdict == "Positive"
 

@@ -114,15 +114,6 @@ def test_members_that_do_not_fit_are_refused(members, save_keras, tmp_path):
         build_ensemble([members[0], tmp_path / "swapped"])
 
 
-def test_a_model_that_looks_at_mirrored_views_is_refused(save_keras, tmp_path):
-    folders = [
-        save_keras(tmp_path / str(mirrored), build_card(mirrored=mirrored))
-        for mirrored in (False, True)
-    ]
-    with pytest.raises(UserError, match="that look at a patch once"):
-        build_ensemble(folders)
-
-
 def test_members_of_different_splits_are_told_of(members, save_keras, tmp_path, capsys):
     strange = build_card(data_fingerprint="another")
     save_keras(tmp_path / "strange", strange)

@@ -3,26 +3,14 @@ import multiprocessing
 import pickle
 import threading
 
-import keras
 import numpy as np
 import pytest
 
 from conftest import build_card, build_keras
 from crackclf.errors import UserError
-from crackclf.prediction.classifier import as_classifier, from_keras, load_model
-from crackclf.saved.card import to_logits
+from crackclf.prediction.classifier import as_classifier, load_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
-L = keras.layers
-
-
-@pytest.fixture(scope="module")
-def uneven():
-    """A Keras model that answers otherwise when an image is mirrored or turned."""
-    inputs = keras.Input((32, 32, 3))
-    start = keras.initializers.RandomNormal(stddev=0.002, seed=0)
-    outputs = L.Dense(2, "softmax", kernel_initializer=start)(L.Flatten()(inputs))
-    return keras.Model(inputs, outputs)
 
 
 def test_it_answers_as_keras_does_for_few_images_and_for_many(classifier):
@@ -41,15 +29,6 @@ def test_a_temperature_softens_its_answers(classifier):
     before, after = (x.probabilities(IMAGES) for x in (classifier, soft))
     odds = np.log(before[:, 0] / before[:, 1])
     np.testing.assert_allclose(np.log(after[:, 0] / after[:, 1]), odds / 2, rtol=1e-3)
-
-
-def test_mirrored_views_are_averaged_before_calibration(uneven):
-    classifier = from_keras(uneven, build_card(mirrored=True, temperature=1.5))
-    views = [IMAGES, IMAGES[:, ::-1], IMAGES[:, :, ::-1], IMAGES.transpose(0, 2, 1, 3)]
-    answers = [uneven.predict(view, verbose=0) for view in views]
-    assert np.std(answers, axis=0).mean() > 0.05
-    expected = build_card(temperature=1.5).calibrate(to_logits(np.mean(answers, axis=0)))
-    np.testing.assert_allclose(classifier.probabilities(IMAGES), expected, atol=1e-5)
 
 
 def test_it_comes_back_from_a_pickle(classifier):

@@ -105,7 +105,6 @@ def test_two_commands_make_a_model_and_its_card(recipe, folders, tmp_path):
     text = (out / "shipped" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "$" not in text
     assert made.card.fingerprint in text
-    assert not made.card.mirrored
     for model in ("shipped", "baseline", "first edition", "teacher"):
         assert f"| METU | {model} | " in text
         assert f"| its decks | {model} | " in text

@@ -246,7 +246,7 @@ def test_a_folder_that_is_no_model_is_named(saved, spoil):
         ({"image_size": 10**9}, "image_size"),
         ({"image_size": "large"}, "image_size"),
         ({"cell_size": -1}, "cell_size"),
-        ({"mirrored": 1}, "mirrored"),
+        ({"mirrored": True}, "mirrored"),
         ({"sha256": {"model.keras": 7}}, "sha256"),
         ({"surprise": 1}, "surprise"),
         ({"cell_size": 0}, "does not fit its card"),
@@ -276,6 +276,12 @@ def test_a_card_of_another_image_size_is_refused_with_the_keras_model(saved):
         load_keras_model(saved)
 
 
+def test_a_card_that_says_that_a_patch_is_looked_at_once_is_read(saved):
+    expected = load_model(saved).card
+    change_card(saved, mirrored=False)
+    assert load_model(saved).card == expected
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3"])
 def test_a_card_that_is_no_object_is_refused(saved, text):
     (saved / "card.json").write_text(text)
@@ -290,7 +296,7 @@ def old(saved, tmp_path, monkeypatch):
     (saved / "model.tflite").unlink()
     card = json.loads((saved / "card.json").read_text())
     card |= {"sha256": card["sha256"]["model.keras"], "versions": {"crackclf": "0.1.0"}}
-    del card["cell_size"], card["mirrored"]
+    del card["cell_size"]
     (saved / "card.json").write_text(json.dumps(card))
     return saved
 

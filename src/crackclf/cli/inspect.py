@@ -52,12 +52,12 @@ def inspect(
         typer.Option(
             help="Share of sound photos that may be called cracked.", rich_help_panel="Threshold"
         ),
-    ] = 0.05,
+    ] = 0.1,
     sound: Annotated[
         Path | None,
         typer.Option(
             help="Photos of sound surfaces like yours, to measure the threshold for "
-            "--false-alarms on. 19 photos or more for 0.05.",
+            "--false-alarms on. 9 photos or more for 0.1.",
             metavar="FOLDER",
             rich_help_panel="Threshold",
         ),

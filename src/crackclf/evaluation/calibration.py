@@ -11,7 +11,7 @@ from crackclf.data.folders import find_positive
 from crackclf.errors import UserError
 from crackclf.saved.card import softmax, to_logits
 
-FALSE_ALARMS = 0.05  # Share of sound photos that may be called cracked.
+FALSE_ALARMS = 0.1  # Share of sound photos that may be called cracked.
 _SPREAD = 0.35  # Of the logarithm of temperatures, before anything is seen.
 _AIMS = ("recall", "precision")
 _DRAWS = 400

@@ -68,7 +68,7 @@ def export_model(
 
     The file takes `image`, uint8 RGB of shape (batch, height, width, 3) and any size, and gives
     `probabilities`, float32 of shape (batch, classes), calibrated: resizing, preprocessing,
-    mirrored views, softmax and temperature are inside, augmentation is not. Class names and
+    softmax and temperature are inside, augmentation is not. Class names and
     threshold travel with it as JSON under the name `crackclf`: in ONNX's metadata, OpenVINO's
     `rt_info`, a ZIP behind the LiteRT model, `assets.extra/` of the SavedModel.
 
@@ -163,11 +163,7 @@ def build_serving_function(model: Any, card: Card) -> Any:
     def serve(image: Any) -> Any:
         # As `Classifier.probabilities` does it.
         x: Any = tf.image.resize(tf.cast(image, tf.float32), (size, size))
-        if card.mirrored:
-            x = tf.concat([x, x[:, ::-1], x[:, :, ::-1], tf.transpose(x, (0, 2, 1, 3))], 0)
         said: Any = model(x, training=False)
-        if card.mirrored:
-            said = tf.reduce_mean(tf.reshape(said, (4, -1, said.shape[-1])), 0)
         scaled: Any = tf.clip_by_value(said, 1e-7, 1.0) ** power
         return {"probabilities": scaled / tf.reduce_sum(scaled, 1, keepdims=True)}
 

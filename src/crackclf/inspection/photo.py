@@ -170,7 +170,7 @@ def inspect_photo(
         photo: a file, an image of Pillow, or an RGB array of shape (height, width, 3) in 0..255.
         classifier: from `load_model`, or the folder of a saved model.
         region_threshold: probability above which the peak of a region must be; by default the one
-            at which one sound photo in twenty is called cracked, by the model's card.
+            at which one sound photo in ten is called cracked, by the model's card.
 
     Returns:
         An `Inspection`.

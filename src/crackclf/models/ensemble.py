@@ -42,11 +42,6 @@ def build_ensemble(folders: Sequence[str | os.PathLike]) -> keras.Model:
             "expected two or more models of the same classes and image size. Received: "
             f"{len(folders)}, of {sorted(map(str, kinds))}."
         )
-    if any(card.mirrored for card in cards):
-        raise UserError(
-            "expected models that look at a patch once. Received: one that also looks at mirrored "
-            "views of it, as the model in the box does."
-        )
     if len({card.data_fingerprint for card in cards}) > 1:
         notice(
             "the members were trained on different images or splits, so one may have seen the test "

@@ -10,7 +10,7 @@ import numpy as np
 
 from crackclf.errors import UserError
 from crackclf.extras import torch_room
-from crackclf.saved.card import LITERT_FILE, TORCH_FILE, Card, softmax, to_logits
+from crackclf.saved.card import LITERT_FILE, TORCH_FILE, Card
 from crackclf.saved.graph import SHARE
 from crackclf.saved.store import open_model, read_graph
 
@@ -50,11 +50,7 @@ class Classifier:
             return np.concatenate(list(pool.map(self._answer, parts)))
 
     def _answer(self, images: np.ndarray) -> np.ndarray:
-        if not self.card.mirrored:
-            return self.card.calibrate(self.graph(images).mean(axis=(1, 2)))
-        views = [images, images[:, ::-1], images[:, :, ::-1], images.transpose(0, 2, 1, 3)]
-        answers = [softmax(self.graph(view).mean(axis=(1, 2))) for view in views]
-        return self.card.calibrate(to_logits(np.mean(answers, axis=0)))
+        return self.card.calibrate(self.graph(images).mean(axis=(1, 2)))
 
 
 def load_model(folder: str | os.PathLike = "shipped", sha256: str | None = None) -> Classifier:

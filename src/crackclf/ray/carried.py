@@ -123,7 +123,7 @@ class Inspector(CarriedModel):
     Args:
         model: from `load_model`, or the folder of a saved model.
         region_threshold: probability above which the peak of a region must be; by default the one
-            at which one sound photo in twenty is called cracked, by the model's card.
+            at which one sound photo in ten is called cracked, by the model's card.
         mm_per_pixel: millimetres on the surface for a pixel of the photos, when known.
 
     Raises:

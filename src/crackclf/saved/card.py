@@ -39,7 +39,6 @@ class Card:
         versions: of the packages that trained it.
         cell_size: side in pixels of the cells that `model.tflite` answers for. 0 for a model that
             answers for whole patches only.
-        mirrored: whether a patch's probabilities are the mean over it and three mirrored views.
         sha256: of the model's files, by name: `model.keras` and `model.tflite`, or `model.pt`.
     """
 
@@ -56,7 +55,6 @@ class Card:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     cell_size: int = 0
-    mirrored: bool = False
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -125,6 +123,8 @@ class Card:
             if isinstance(values.get("sha256"), str):  # Of version 0.1.0.
                 name = TORCH_FILE if path.with_name(TORCH_FILE).exists() else KERAS_FILE
                 values["sha256"] = {name: values["sha256"]}
+            if values.get("mirrored") is False:  # Of models that could look at mirrored views, too.
+                del values["mirrored"]
             lists = {"class_names": (), "sound_peaks": ()} | values
             tuples = {name: tuple(lists[name]) for name in ("class_names", "sound_peaks")}
             card = cls(**values | tuples)
@@ -146,7 +146,6 @@ class Card:
             "sound_peaks": all(_is_number(peak) and 0 <= peak <= 1 for peak in self.sound_peaks),
             "metrics": isinstance(self.metrics, Mapping),
             "cell_size": type(self.cell_size) is int and 0 <= self.cell_size <= _LARGEST,
-            "mirrored": isinstance(self.mirrored, bool),
             "sha256": isinstance(self.sha256, Mapping)
             and all(isinstance(digest, str) for digest in self.sha256.values()),
         }
