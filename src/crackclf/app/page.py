@@ -93,17 +93,14 @@ class Page(gr.Blocks):
             with gr.Row(elem_classes="examples"):
                 gr.Markdown("No photo at hand? Try a drawn one:")
                 examples = [gr.Button(name, size="sm", min_width=0) for name in EXAMPLES]
-            with gr.Row():
-                # What changes here is read out by screen readers.
-                summary = gr.HTML(
-                    elem_classes="answers",
-                    apply_default_css=False,
-                    js_on_load="element.ariaLive = 'polite'",
-                    min_height=60,
-                    min_width=400,
-                    scale=4,
-                )
-                report = gr.DownloadButton("Download the report", visible=False, scale=1)
+            # What changes here is read out by screen readers.
+            summary = gr.HTML(
+                elem_classes="answers",
+                apply_default_css=False,
+                js_on_load="element.ariaLive = 'polite'",
+                min_height=60,
+            )
+            report = gr.DownloadButton("Download the report", visible=False)
             details = gr.HTML(elem_classes="answers", apply_default_css=False, js_on_load=None)
             gr.Markdown(
                 f"JPEG, PNG, BMP, GIF, TIFF or WebP, up to {MEGABYTES} MB at a time. A picture of "
