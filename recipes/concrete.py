@@ -126,7 +126,8 @@ def load_first(folder: Path) -> Classifier:
     image = keras.Input(model.input_shape[1:])
     flip, transpose = keras.ops.flip, keras.ops.transpose
     views = [image, flip(image, 1), flip(image, 2), transpose(image, (0, 2, 1, 3))]
-    four = keras.Model(image, keras.layers.Average()([model(view) for view in views]))
+    answers = keras.ops.reshape(model(keras.ops.concatenate(views)), (4, -1, 2))
+    four = keras.Model(image, keras.ops.mean(answers, axis=0))
     calibration = {name: card[name] for name in ("threshold", "temperature")}
     return from_keras(four, dataclasses.replace(blank_card(card["image_size"]), **calibration))
 
