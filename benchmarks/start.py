@@ -4,8 +4,8 @@
 
 Every line is a fresh process, nine times over, the commands taking turns. The ratio is against the
 ten lines, which answer for the same patch with the same model: pixels decoded by Pillow, resized as
-in training. `--before` names the Python of an environment with an
-earlier crackclf, to be measured in the same run.
+in training. `--before` names the Python of an environment with an earlier crackclf, to be measured
+in the same run.
 """
 
 import os

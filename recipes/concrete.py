@@ -113,6 +113,7 @@ def check_same_run(file: Path, *arguments: object) -> None:
 
 def write_start(file: Path, folder: Path) -> None:
     """Writes the weights of a model folder, in the order of `build_student`."""
+    # Not by `load_keras_model`: the card of the first edition asks for mirrored views.
     model = keras.saving.load_model(folder / "model.keras")
     layers = [model.get_layer(name) for name in ("mobilenetv2", "probabilities")]
     with writing(file) as content:

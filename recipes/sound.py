@@ -21,12 +21,10 @@ from crackclf.cores import cores
 from crackclf.files import write_whole
 from crackclf.inspection.maps import map_cracks
 from crackclf.prediction.classifier import Classifier, load_model
-from crackclf.sample.clutter import CLUTTER
 from crackclf.sample.concrete import photograph, surface
-from crackclf.sample.lookalikes import LOOKALIKES
+from crackclf.sample.make import add_things
 
 SHAPE = (3000, 4000)
-THINGS = LOOKALIKES + CLUTTER
 
 
 def main(
@@ -56,9 +54,7 @@ def measure_drawn(classifier: Classifier, count: int, seed: int) -> tuple[float,
 def draw(rng: np.random.Generator) -> np.ndarray:
     """A photo of sound concrete: uint8 of shape (*SHAPE, 3)."""
     canvas = surface(rng, SHAPE)
-    for index in rng.choice(len(THINGS), rng.integers(3), replace=False):
-        canvas = THINGS[index](rng, canvas)
-    return photograph(rng, canvas)
+    return photograph(rng, add_things(rng, canvas, rng.integers(3)))
 
 
 if __name__ == "__main__":

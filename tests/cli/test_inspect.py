@@ -1,3 +1,4 @@
+import inspect
 import json
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import pytest
 from PIL import Image
 
 from conftest import build_card, draw_blot, run
+from crackclf.cli.inspect import inspect as command
+from crackclf.evaluation.calibration import FALSE_ALARMS
 from crackclf.sample import write as sample_module
 from crackclf.saved.store import save_model
 
@@ -73,6 +76,10 @@ def test_inspect_takes_a_scale_and_a_share_of_false_alarms(saved, site, monkeypa
     result = json.loads((site.parent / "inspection" / "inspection.json").read_text())
     assert result["settings"]["mm_per_pixel"] == 0.4
     assert result["settings"]["false_alarms"] == 0.2
+
+
+def test_the_share_of_false_alarms_is_the_librarys_which_help_does_not_import():
+    assert inspect.signature(command).parameters["false_alarms"].default == FALSE_ALARMS
 
 
 def test_a_photo_that_cannot_be_read_ends_in_status_2_after_the_others(

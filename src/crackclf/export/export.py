@@ -68,9 +68,9 @@ def export_model(
 
     The file takes `image`, uint8 RGB of shape (batch, height, width, 3) and any size, and gives
     `probabilities`, float32 of shape (batch, classes), calibrated: resizing, preprocessing,
-    softmax and temperature are inside, augmentation is not. Class names and
-    threshold travel with it as JSON under the name `crackclf`: in ONNX's metadata, OpenVINO's
-    `rt_info`, a ZIP behind the LiteRT model, `assets.extra/` of the SavedModel.
+    softmax and temperature are inside, augmentation is not. Class names and threshold travel with
+    it as JSON under the name `crackclf`: in ONNX's metadata, OpenVINO's `rt_info`, a ZIP behind the
+    LiteRT model, `assets.extra/` of the SavedModel.
 
     Args:
         model: the folder of a saved Keras model, or the word `shipped`.

@@ -100,6 +100,17 @@ def distract(rng: np.random.Generator, canvas: Array) -> Array:
     if rng.random() < 0.5:
         canvas = JOINTED[rng.integers(len(JOINTED))](rng, canvas)
         count -= 1
+    return add_things(rng, canvas, count)
+
+
+def add_things(rng: np.random.Generator, canvas: Array, count: int) -> Array:
+    """Adds things which are no cracks but may be taken for one, no two of a kind, and no joints.
+
+    Args:
+        rng: source of randomness.
+        canvas: the surface, of shape (3, height, width).
+        count: number of things.
+    """
     for index in rng.choice(len(_THINGS), count, replace=False):
         canvas = _THINGS[index](rng, canvas)
     return canvas
