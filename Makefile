@@ -11,7 +11,7 @@ QUIET_BOARD := from crackclf.quiet import import_tensorflow; import_tensorflow()
 # In the shell's hands, which knows blanks and quotes in a name.
 export DATA NOTEBOOK
 
-.PHONY: help run lab board docs dist test check clean
+.PHONY: help run lab board docs dist test test-all check clean
 
 help:
 	@echo "make run [DATA=folder]  train, test and save a model in the notebook, top to bottom"
@@ -20,6 +20,7 @@ help:
 	@echo "make docs               the documentation as a site, in site/"
 	@echo "make dist               source and wheel, in dist/"
 	@echo "make test               lint, types and tests"
+	@echo "make test-all           the extras, and the tests that need them"
 
 run: .venv/notebook
 	@case "$$DATA" in "~/"*) DATA="$$HOME/$${DATA#??}" ;; esac; \
@@ -33,14 +34,17 @@ lab: .venv/notebook
 board: .venv/notebook
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -c "$(QUIET_BOARD)" --logdir logs --load_fast=false
 
-docs: .venv/docs
+docs: .venv/dev
 	$(BIN)/mkdocs build --strict
 
 dist: .venv/dev
 	$(BIN)/hatchling build
 
 test: check
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m "not extras" -n logical --maxprocesses 4 --dist worksteal
+
+test-all: .venv/extras
+	$(BIN)/python -m pytest -m extras -n logical --maxprocesses 4 --dist worksteal
 
 check: .venv/dev
 	$(BIN)/ruff check .
@@ -48,14 +52,19 @@ check: .venv/dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 .venv/bin/python:
-	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'crackclf needs Python 3.11 or newer; name one: make PYTHON=python3.12')"
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and 'crackclf needs Python 3.11 to 3.13, for which TensorFlow has wheels; name one: make PYTHON=python3.13')"
 	$(PYTHON) -m venv .venv
 
 # Each extra is installed once, and again whenever pyproject.toml changes.
-.venv/notebook .venv/docs .venv/dev: .venv/%: pyproject.toml | .venv/bin/python
+.venv/notebook .venv/dev: .venv/%: pyproject.toml | .venv/bin/python
 	@echo "Installing crackclf[$*] and what it needs into .venv: 2.6 GB for notebook (TensorFlow,"
-	@echo "JupyterLab), 9.4 GB for dev. It takes minutes; pip shows each download."
+	@echo "JupyterLab), 3.1 GB for dev. It takes minutes; pip shows each download."
 	$(BIN)/python -m pip install --no-compile --disable-pip-version-check --editable ".[$*]"
+	touch $@
+
+.venv/extras: .venv/dev
+	@echo "Installing the extras into .venv: 6 GB more, most of it PyTorch."
+	$(BIN)/python -m pip install --no-compile --disable-pip-version-check --editable ".[dev,app,cluster,export,heic,torch]" playwright
 	touch $@
 
 clean:

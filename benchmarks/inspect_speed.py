@@ -5,7 +5,7 @@
 
 The same model and the same photo (a drawn one of 12 megapixels when none is named), one after the
 other in one process. Tiles are of the model's patch size and overlap by half; each is resized to
-the model's input, and `keras.predict` is asked of all of them in batches of 32, after one batch to
+the model's input, and `keras.predict` answers for all of them in batches of 32, after one batch to
 warm up. `inspect_photo` runs once to warm up, then takes turns with the map alone; decoding the
 file is timed by itself.
 
@@ -22,23 +22,21 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from crackclf.images.decode import read_photo
-from crackclf.images.resize import resize
-from crackclf.inspection.maps import map_cracks
-from crackclf.inspection.photo import inspect_photo
-from crackclf.prediction.classifier import Classifier, load_model
-from crackclf.sample.make import make_photo
-from crackclf.saved.card import to_logits
-from crackclf.saved.store import load_keras_model
+from crackclf import Classifier, inspect_photo, load_keras_model, load_model, read_image
+from crackclf.calibration import to_logits
+from crackclf.images import resize
+from crackclf.photos.maps import map_cracks
+from drawn_concrete.make import make_photo
 
 RUNS = 5
+load_keras = cache(load_keras_model)
 # `getrusage` would count what the process that starts this one has taken.
 PEAK = """
 import sys
@@ -64,7 +62,7 @@ def main(
         if masks is not None:
             judge(masks, classifier)
         large = Path(folder) / "large.jpg"
-        read_photo(photo)[0].resize((8660, 5774)).save(large, quality=90)
+        Image.fromarray(read_image(photo)).resize((8660, 5774)).save(large, quality=90)
         command = [sys.executable, "-c", PEAK, str(large)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     print(f"50 megapixels (8660 x 5774): peak {int(done.stdout):,} MiB")
@@ -73,7 +71,7 @@ def main(
 def compare(photo: Path, classifier: Classifier) -> None:
     """Times both ways on one photo."""
     start = time.perf_counter()
-    image, _ = read_photo(photo)
+    image = Image.fromarray(read_image(photo))
     decoding = time.perf_counter() - start
     print(f"{photo.name}: {image.width} x {image.height}; decoding {decoding:.2f} s")
     found = inspect_photo(image, classifier)
@@ -84,7 +82,7 @@ def compare(photo: Path, classifier: Classifier) -> None:
             run(image, classifier)
             seconds[name].append(time.perf_counter() - start)
     ours = statistics.median(seconds["inspect_photo"])
-    corners, log_odds, theirs = ask_tiles(np.asarray(image), classifier)
+    corners, log_odds, theirs = predict_tiles(np.asarray(image), classifier)
     for name, times in seconds.items():
         middle = statistics.median(times)
         print(f"{name:22}   {middle:7.2f} s ({min(times):.2f} to {max(times):.2f})")
@@ -97,10 +95,10 @@ def judge(masks: Path, classifier: Classifier) -> None:
     """AUROC of both on the tiles of masked photos."""
     side, rows = classifier.card.patch_size, []
     for path in sorted((masks / "images").iterdir()):
-        mask = np.asarray(read_photo(next((masks / "masks").glob(f"{path.stem}.*")))[0])[..., 0]
-        image, _ = read_photo(path)
+        mask = read_image(next((masks / "masks").glob(f"{path.stem}.*")))[..., 0]
+        image = Image.fromarray(read_image(path))
         found = inspect_photo(image, classifier, region_threshold=0.5)
-        corners, theirs, _ = ask_tiles(np.asarray(image), classifier)
+        corners, theirs, _ = predict_tiles(np.asarray(image), classifier)
         ours = inside(found.probability, image.size, corners, side)
         share = [(mask[top : top + side, left : left + side] > 127).mean() for top, left in corners]
         rows += list(zip(share, ours, theirs, strict=True))
@@ -110,11 +108,11 @@ def judge(masks: Path, classifier: Classifier) -> None:
     print(f"correlation of log-odds  {np.corrcoef(ours, theirs)[0, 1]:.3f}")
 
 
-def ask_tiles(
+def predict_tiles(
     pixels: np.ndarray, classifier: Classifier
 ) -> tuple[list[tuple[int, int]], np.ndarray, float]:
     """Upper left corners of the tiles, their log-odds, and the seconds it took."""
-    card, model = classifier.card, load_once()
+    card, model = classifier.card, load_keras()
     side, size = card.patch_size, card.image_size
     model.predict(np.zeros((32, size, size, 3), np.float32), verbose="0")
     start = time.perf_counter()
@@ -125,15 +123,9 @@ def ask_tiles(
     tiles = [
         resize(pixels[top : top + side, left : left + side], size, size) for top, left in corners
     ]
-    said = model.predict(np.stack(tiles), batch_size=32, verbose="0")
+    answers = model.predict(np.stack(tiles), batch_size=32, verbose="0")
     seconds = time.perf_counter() - start
-    return corners, card.log_odds(to_logits(said)) / card.temperature, seconds
-
-
-@cache
-def load_once() -> Any:
-    """The Keras model of the model in the box."""
-    return load_keras_model()
+    return corners, card.log_odds(to_logits(answers)) / card.temperature, seconds
 
 
 def inside(

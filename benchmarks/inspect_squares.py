@@ -18,8 +18,7 @@ from PIL import Image, ImageDraw
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from crackclf.inspection.photo import Inspection, inspect_photo
-from crackclf.prediction.classifier import load_model
+from crackclf import Inspection, inspect_photo, load_model
 
 SIDE, COLUMNS, WHOLE = 256, 18, 200
 SHARE, LENGTH = 0.3, 40

@@ -1,129 +1,334 @@
-"""Kills `crackclf train` at random moments, starts it again, and compares what comes of it.
+"""Kills commands at random moments, and checks that the last good results can still be read.
 
-    python benchmarks/kills.py --kills 25 -- --views 1
+    python benchmarks/kills.py [--kills 10] [--commands train audit inspect export]
+    python benchmarks/kills.py --full-disk
 
-trains on 160 drawn patches with these arguments of `crackclf train`, once undisturbed, then again
-and again under `kill -9`, at the end of a random epoch or while the model is tested and saved.
-Whatever stands after a kill must load, and what a training ends with must be, bit for bit, what the
-undisturbed one ended with: model, best checkpoint, history, every point of every curve, figures.
+Each command leaves a good result on drawn images. Then it is started again, for a second result
+or, with `inspect`, to add photos to the first, and its process group is killed (`kill -9`) at a
+moment drawn from the time that it takes undisturbed. Nothing that the kill left is removed before
+the next start; when a run ends before its kill, the folder goes back to the first result and the
+kill is tried again. After every kill the first result must be whole, and the second one whole or
+absent. At last the command is run to its end, and both must be whole.
+
+With `--full-disk` the folder is on a disk of its own (tmpfs; mounting it needs root) with random
+room left, less than the command needs. It must end with exit status 2 and one message.
 """
 
 import argparse
+import csv
 import json
+import math
+import os
 import random
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
-import keras
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 import numpy as np
-import tensorflow as tf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
 
+import crackclf
+
+IMAGES, PHOTOS = 80, 24
+DISK = "400m"
 CLI = [sys.executable, "-m", "crackclf.cli"]
-EPOCHS, QUIET = 8, subprocess.DEVNULL
-TRAIN = [
-    *(*CLI, "train", "data", "--out", "saved_models/a", "--epochs", str(EPOCHS)),
-    *("--image-size", "32", "--weights", "random", "--batch-size", "16"),
-]
+TRAIN = "train data --image-size 96 --epochs 2 --weights random --out saved_models/"
+EXPORT = "export shipped --format litert --out "
 
 
-def epochs_done(folder: Path) -> int:
-    """Full epochs behind an interrupted training; -1 before the first and after the last."""
+@dataclass(frozen=True)
+class Command:
+    """What is run, and how its results are read."""
+
+    first: str  # Leaves the good result.
+    again: str  # Is disturbed.
+    read: Callable[[Path], set[str]]  # Names of all results; an error when one cannot be read.
+    status: int = 0  # Exit status of a run that comes to its end.
+
+
+def read_trained(place: Path) -> set[str]:
+    """Saved models, which must load in both halves and predict."""
+    import keras
+
+    patch = next((place / "data").glob("*/*.jpg"))
+    for best in (place / "logs").rglob("best.keras"):
+        keras.saving.load_model(best)
+    found = visible(place / "saved_models")
+    for folder in found:
+        crackclf.load_keras_model(folder)
+        prediction = crackclf.predict(patch, folder)[0]
+        expect(0 <= prediction.probability <= 1, f"{folder.name}: {prediction}")
+    return {path.name for path in found}
+
+
+def read_audits(place: Path) -> set[str]:
+    """The JSON of the findings, and the folders of copied files, by what they hold."""
+    found = json.loads((place / "found.json").read_text())["findings"]
+    folders = visible(place / "copies")
+    whole = {"found.json"} if found else set()
+    for folder in folders:
+        rows = list(csv.DictReader((folder / "findings.csv").open(newline="")))
+        for row in rows:
+            expect((folder / row["file"]).is_file(), f"{folder.name}: no {row['file']}")
+        images = len([open_whole(path) for path in folder.glob("*/*.jpg")])
+        whole.add(f"{folder.name}: {len(rows)} rows, {images} images")
+    return whole
+
+
+def read_report(place: Path) -> set[str]:
+    """The photos of a report, which must be the same in its page, its table and its JSON."""
+    out = place / "report"
+    page = (out / "report.html").read_text()
+    expect(page.rstrip().endswith("</html>"), "report.html has no end")
+    texts = re.findall(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    shown = [record["file"] for record in map(json.loads, texts) if "file" in record]
+    photos = json.loads((out / "inspection.json").read_text())["photos"]
+    rows = list(csv.DictReader((out / "photos.csv").open(newline="")))
+    for name, listed in ("photos.csv", rows), ("inspection.json", photos):
+        same = [row["file"] for row in listed] == shown
+        expect(same, f"report.html has {len(shown)} photos, {name} {len(listed)} or others")
+    for photo in photos:
+        open_whole(out / photo["overlay"])
+    return set(shown)
+
+
+def read_exports(place: Path) -> set[str]:
+    """Exported files, which must run, and what is written beside them."""
+    found, patch = visible(place / "exports"), np.zeros((1, 96, 96, 3), np.uint8)
+    for path in found:
+        if path.suffix == ".json":
+            expect(len(json.loads(path.read_text())["class_names"]) == 2, f"{path.name}: classes")
+        else:
+            probabilities = Interpreter(str(path)).get_signature_runner()(image=patch)
+            total = float(probabilities["probabilities"].sum())
+            expect(math.isclose(total, 1, abs_tol=1e-4), f"{path.name}: its sum is {total}")
+            expect(path.with_suffix(".json") in found, f"{path.name} has no JSON beside it")
+    return {path.name for path in found}
+
+
+COMMANDS = {
+    "train": Command(TRAIN + "first", TRAIN + "second", read_trained),
+    "train --no-cache-features": Command(
+        *(f"{TRAIN}{name} --no-cache-features" for name in ("first", "second")), read_trained
+    ),
+    "audit": Command(
+        *(f"audit data --json found.json --quarantine copies/{x}" for x in ("first", "second")),
+        *(read_audits, 1),
+    ),
+    "inspect": Command("inspect site/a --out report", "inspect site --out report", read_report),
+    "export": Command(
+        f"{EXPORT}exports/first.tflite", f"{EXPORT}exports/second.tflite", read_exports
+    ),
+}
+
+
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds, without drafts; nothing when there is no folder."""
+    return sorted(folder.glob("[!.]*"))
+
+
+def expect(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
+
+
+def open_whole(path: Path) -> Image.Image:
+    """An image, all of it decoded."""
+    image = Image.open(path)
+    image.load()
+    return image
+
+
+class Workplace:
+    """A folder with drawn images, in which one command is run."""
+
+    def __init__(self, command: Command, folder: Path, place: Path, drawn: Path):
+        self.command, self.place, self.kept = command, place, folder / "kept"
+        self.errors = folder / "stderr.txt"
+        shutil.copytree(drawn, place, dirs_exist_ok=True)
+        self.finish(command.first)
+        self.good = command.read(place)
+        shutil.rmtree(place / "data" / ".crackclf", ignore_errors=True)  # To be computed again.
+        shutil.copytree(place, self.kept)
+        before, start = self.used(), time.perf_counter()
+        self.finish(command.again)
+        self.seconds, self.bytes = time.perf_counter() - start, self.used() - before
+        self.whole = command.read(place)
+        expect(self.good <= self.whole, "the first result is lost")
+
+    def state(self) -> dict[Path, tuple[int, int]]:
+        """The size of every file, and when it was changed."""
+        stats = [(path, path.lstat()) for path in self.place.rglob("*") if path.is_file()]
+        return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in stats}
+
+    def used(self) -> int:
+        """Bytes of all files."""
+        return sum(size for size, _ in self.state().values())
+
+    def reset(self) -> None:
+        """Goes back to the first result."""
+        for path in self.place.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(self.kept, self.place, dirs_exist_ok=True, symlinks=True)
+
+    def start(self, line: str) -> subprocess.Popen:
+        """Starts a command as a process group of its own."""
+        with self.errors.open("w") as errors:
+            streams = {"stdout": subprocess.DEVNULL, "stderr": errors}
+            arguments = [*CLI, *line.split()]
+            return subprocess.Popen(arguments, cwd=self.place, start_new_session=True, **streams)
+
+    def finish(self, line: str) -> None:
+        """Runs to the end."""
+        status = self.start(line).wait()
+        expect(status == self.command.status, f"`{line}` ended with {status}: {self.message()}")
+
+    def message(self) -> str:
+        """The end of what the last run wrote to stderr."""
+        return self.errors.read_text(errors="replace")[-600:].strip()
+
+    def check(self, at_end: bool = False) -> bool:
+        """Whether all that must be there can be read; prints what is wrong."""
+        try:
+            found = self.command.read(self.place)
+        except Exception as error:  # Whatever a half-written file may raise.
+            print(f"  not readable: {type(error).__name__}: {error}", file=sys.stderr)
+            return False
+        least = self.whole if at_end else self.good
+        if least <= found <= self.whole:
+            return True
+        print(f"  expected {sorted(least)}, found {sorted(found)}", file=sys.stderr)
+        return False
+
+    def end(self) -> bool:
+        """Runs the disturbed command to its end and checks both results."""
+        if self.command.read(self.place) == self.whole:  # The kill came after the last rename.
+            self.reset()
+        try:
+            self.finish(self.command.again)
+        except ValueError as error:
+            print(f"  {error}", file=sys.stderr)
+            return False
+        return self.check(at_end=True)
+
+
+def kill_often(work: Workplace, kills: int, rng: random.Random) -> list[str]:
+    """Kills a command so many times; returns the cells of its row."""
+    moments = [(number + rng.random()) / kills * work.seconds for number in range(kills)]
+    rng.shuffle(moments)
+    working, too_late, is_good = 0, 0, True
+    work.reset()
+    for moment in moments:
+        while True:
+            before = work.state()
+            process = work.start(work.command.again)
+            try:
+                process.wait(moment)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                break
+            too_late += 1
+            if process.returncode != work.command.status:
+                print(f"  ended with {process.returncode}: {work.message()}", file=sys.stderr)
+                is_good = False
+            is_good &= work.check(at_end=True)
+            work.reset()
+            moment = rng.uniform(0, moment)  # This machine is faster now than it was before.
+        working += work.state() != before
+        readable = work.check()
+        is_good &= readable
+        if not readable or work.command.read(work.place) == work.whole:
+            work.reset()
+    is_good &= work.end()
+    return [f"{kills}", f"{working}", f"{too_late}", "yes" if is_good else "**no**"]
+
+
+def fill_often(work: Workplace, rounds: int, rng: random.Random) -> list[str]:
+    """Runs a command so many times on a disk that is nearly full; returns the cells of its row."""
+    full, is_good, filler = 0, True, work.place / "filler"
+    for number in range(rounds):
+        work.reset()
+        room = int((number + rng.random()) / rounds * work.bytes)
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(work.place).free - room)
+        status, message = work.start(work.command.again).wait(), work.message()
+        lines = message.splitlines() or [""]
+        is_refused = status == 2 and lines[-1].startswith("Error: ") and "Traceback" not in message
+        full += is_refused
+        # A command that needs no more than the room that was left comes to its end.
+        if not is_refused and status != work.command.status:
+            print(f"  {room:,} bytes left: status {status}: {message}", file=sys.stderr)
+            is_good = False
+        is_good &= work.check(at_end=status == work.command.status)
+        filler.unlink()
+    is_good &= work.end()
+    return [f"{rounds}", f"{full}", f"{work.bytes / 1e6:.1f}", "yes" if is_good else "**no**"]
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A small disk, unmounted at the end."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"skipped: a small disk cannot be mounted here ({done.stderr.strip()})")
     try:
-        if (folder / "backup.pt").exists():
-            import torch
-
-            state = torch.load(folder / "backup.pt", weights_only=True)
-            return len(state["progress"]["history"])
-        return json.loads(str(np.load(folder / "backup.npz")["arr_0"]))["epochs"]
-    except (OSError, EOFError, ValueError):
-        return -1
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
-def weights(path: Path) -> list[np.ndarray]:
-    if path.suffix == ".pt":
-        import torch
-
-        return [value.numpy() for value in torch.load(path, weights_only=True).values()]
-    return [np.asarray(x) for x in keras.saving.load_model(path).get_weights()]
-
-
-def outcome(place: Path) -> tuple[dict[str, object], list[np.ndarray]]:
-    logs, saved = place / "logs" / "a", place / "saved_models" / "a"
-    curves = {}
-    for part in ("train", "validation"):
-        events = EventAccumulator(str(logs / part), {"tensors": 0, "scalars": 0}).Reload()
-        for tag in events.Tags()["tensors"]:
-            curves[part, tag] = [
-                (event.step, float(tf.make_ndarray(event.tensor_proto)))
-                for event in events.Tensors(tag)
-            ]
-        for tag in events.Tags()["scalars"]:
-            curves[part, tag] = [(e.step, e.value) for e in events.Scalars(tag)]
-    figures = json.loads((saved / "card.json").read_text())["metrics"]["test"]
-    del figures["misclassified"]  # By path.
-    history = (logs / "history.csv").read_text()
-    arrays = [x for file in (*saved.glob("model.*"), *logs.glob("best.*")) for x in weights(file)]
-    return {"history": history, "curves": curves, "figures": figures}, arrays
-
-
-def kill_once(place: Path, arguments: list[str], rng: random.Random) -> bool:
-    """Starts the training and kills it; False when it had come to its end before."""
-    logs = place / "logs" / "a"
-    # Every other kill after the last epoch, while it tests and saves.
-    target = rng.choice([EPOCHS, rng.randint(max(0, epochs_done(logs)), EPOCHS)])
-    process = subprocess.Popen([*TRAIN, *arguments], cwd=place, stdout=QUIET, stderr=QUIET)
-    while process.poll() is None and epochs_done(logs) < target:
-        if (logs / "history.csv").exists() and not list(logs.glob("backup.*")):
-            break
-        time.sleep(0.02)
-    time.sleep(rng.uniform(0, 3 if target == EPOCHS else 0.8))
-    alive = process.poll() is None
-    process.kill()
-    process.wait()
-    for best in logs.glob("best.*"):
-        weights(best)
-    return alive
+def draw(folder: Path) -> None:
+    """Patches with a copy among them for the commands that learn, and small photos in two parts."""
+    crackclf.write_sample(folder / "data", IMAGES)
+    patches = sorted((folder / "data").glob("*/*.jpg"))
+    shutil.copy(patches[0], patches[0].with_name("copy.jpg"))
+    for number, path in enumerate(patches[:: len(patches) // PHOTOS]):
+        part = folder / "site" / ("a" if number % 2 else "b")
+        part.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((640, 480)).save(part / path.name)
+    (folder / "exports").mkdir()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=25)
-    parser.add_argument("arguments", nargs="*", help="more arguments of crackclf train, after --")
+    groups = list(dict.fromkeys(name.split()[0] for name in COMMANDS))
+    parser.add_argument("--kills", type=int, default=10, help="of each command")
+    parser.add_argument("--commands", nargs="+", choices=groups, default=groups)
+    parser.add_argument("--full-disk", action="store_true", help="a full disk instead of kills")
     options = parser.parse_args()
-    rng, kills, trainings, differing = random.Random(0), 0, 0, 0
-    with tempfile.TemporaryDirectory() as work:
-        data = Path(work) / "data"
-        subprocess.run([*CLI, "sample", str(data), "--count", "160"], check=True)
-
-        def prepare() -> Path:
-            place = Path(tempfile.mkdtemp(dir=work))
-            shutil.copytree(data, place / "data")
-            return place
-
-        def finish(place: Path) -> tuple[dict[str, object], list[np.ndarray]]:
-            if not (place / "saved_models" / "a").exists():
-                command = [*TRAIN, *options.arguments]
-                subprocess.run(command, cwd=place, check=True, capture_output=True)
-            return outcome(place)
-
-        expected, arrays = finish(prepare())
-        while kills < options.kills:
-            place, alive = prepare(), True
-            while alive and kills < options.kills and not (place / "saved_models" / "a").exists():
-                alive = kill_once(place, options.arguments, rng)
-                kills += alive
-            found, others = finish(place)
-            same = len(arrays) == len(others) and all(map(np.array_equal, arrays, others))
-            differences = [name for name in expected if found[name] != expected[name]]
-            differing += bool(differences) or not same
-            trainings += 1
-            print(f"{kills} kills, {trainings} trainings, {differing} of them not as undisturbed")
-            shutil.rmtree(place)
+    last = "ended by it | MB needed" if options.full_disk else "during work | ended before"
+    title = "full disks" if options.full_disk else "kills"
+    print(f"| command | seconds undisturbed | {title} | {last} | all readable |\n|{'---|' * 6}")
+    with tempfile.TemporaryDirectory() as name:
+        drawn = Path(name, "drawn")
+        draw(drawn)
+        for title, command in COMMANDS.items():
+            if title.split()[0] not in options.commands:
+                continue
+            folder = Path(tempfile.mkdtemp(dir=name))
+            rng, disturb = random.Random(0), kill_often
+            place, disk = folder / "place", nullcontext()
+            place.mkdir()
+            if options.full_disk:
+                disk, disturb = small_disk(place), fill_often
+            with disk:
+                work = Workplace(command, folder, place, drawn)
+                cells = disturb(work, options.kills, rng)
+            print(f"| {title} | {work.seconds:.1f} | {' | '.join(cells)} |", flush=True)
+            shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
 import crackclf
-from crackclf.cores import cores
-from crackclf.saved.store import open_model
+from crackclf.files import cores
+from crackclf.saving import open_model
 
 AT_ONCE = 8
 

@@ -1,13 +1,14 @@
-"""How long a first answer takes: the command line against ten lines that use LiteRT directly.
+"""What a first answer costs: `crackclf predict` against ten lines that use LiteRT directly.
 
-    python benchmarks/start.py [--before PYTHON]
+    python benchmarks/start.py [--rounds 9] [--before PYTHON]
 
-Every line is a fresh process, nine times over, the commands taking turns. The ratio is against the
-ten lines, which answer for the same patch with the same model: pixels decoded by Pillow, resized as
-in training. `--before` names the Python of an environment with an earlier crackclf, to be measured
-in the same run.
+Every row is a fresh process, all of them one after the other in each round. Wall time, processor
+time and peak memory are also given as ratios to the ten lines, which answer for the same patch with
+the same model: pixels decoded and resized by Pillow. `--before` names the Python of an environment
+with an earlier crackclf, whose rows are measured in the same run.
 """
 
+import json
 import os
 import statistics
 import subprocess
@@ -19,86 +20,101 @@ from typing import Annotated
 
 import typer
 
-from crackclf.saved.store import SHIPPED
-
-ROUNDS = 9
-DRAW = """
+PREPARE = """
+import json
 import numpy as np
 from PIL import Image
-from crackclf.sample.make import make_photo
-from crackclf.sample.write import write_sample
-write_sample("s", 4, 0)
-photo, _ = make_photo(np.random.default_rng(0), True, (3000, 4000))
-Image.fromarray(photo).save("photo.jpg", quality=90)
+from crackclf.saving import open_model
+from drawn_concrete.make import make_patch, make_photo
+rng = np.random.default_rng(0)
+Image.fromarray(make_patch(rng, True)[0]).save("patch.jpg", quality=90)
+Image.fromarray(make_photo(rng, True, (3000, 4000))[0]).save("photo.jpg", quality=90)
+card, paths = open_model()
+about = paths["model.tflite"], card.image_size, card.temperature, card.positive_index
+print(json.dumps([str(value) for value in about]))
 """
 TEN_LINES = """
 import sys
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
-image = Image.open(sys.argv[2]).resize((192, 192), Image.Resampling.BILINEAR)
-x = np.asarray(image, np.float32)[None]
-model = Interpreter(sys.argv[1])
-model.resize_tensor_input(model.get_input_details()[0]["index"], x.shape)
+patch, model, side, temperature, positive = sys.argv[1:]
+image = Image.open(patch).resize((int(side), int(side)), Image.Resampling.BILINEAR)
+model = Interpreter(model)
+model.resize_tensor_input(model.get_input_details()[0]["index"], (1, *np.shape(image)))
 model.allocate_tensors()
-model.set_tensor(model.get_input_details()[0]["index"], x)
+model.set_tensor(model.get_input_details()[0]["index"], np.asarray(image, np.float32)[None])
 model.invoke()
 logits = model.get_tensor(model.get_output_details()[0]["index"]).mean(axis=(1, 2))[0]
-odds = np.exp((logits - logits.max()) / 0.8142237492062294)
-print(f"{odds[0] / odds.sum():.4f}")
+odds = np.exp((logits - logits.max()) / float(temperature))
+print(f"{odds[int(positive)] / odds.sum():.4f}")
 """
+FIRST = "ten lines with LiteRT"
+Cost = tuple[float, float, float]  # Wall time and processor time in seconds, peak memory in MB.
 
 
 def main(
+    rounds: Annotated[int, typer.Option(help="Processes of each row.")] = 9,
     before: Annotated[
         Path | None, typer.Option(help="Python of an environment with an earlier crackclf.")
     ] = None,
 ) -> None:
-    """Prints median, lowest and highest wall time, peak memory, and the ratio to the ten lines."""
+    """Prints medians, and their ratios to the ten lines."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # In a process of its own: a process counts what its parent held as its own peak.
-        subprocess.run([sys.executable, "-c", DRAW], cwd=folder, check=True)
-        patch = next((folder / "s" / "Positive").iterdir())
-        cli, graph = [sys.executable, "-m", "crackclf.cli"], SHIPPED / "model.tflite"
-        commands = {
-            "ten lines with LiteRT": [sys.executable, "-c", TEN_LINES, graph, patch],
-            "crackclf predict PATCH": [*cli, "predict", patch],
-            "crackclf inspect PHOTO (12 MP)": [*cli, "inspect", folder / "photo.jpg"],
+        # In a process of its own: Linux counts what its parent held in a process's own peak.
+        about = json.loads(run([sys.executable, "-c", PREPARE], folder)[1])
+        cli = [sys.executable, "-m", "crackclf.cli"]
+        commands: dict[str, list] = {
+            FIRST: [sys.executable, "-c", TEN_LINES, "patch.jpg", *about],
+            "crackclf predict PATCH": [*cli, "predict", "patch.jpg"],
             "crackclf --help": [*cli, "--help"],
+            "crackclf inspect PHOTO (12 MP)": [*cli, "inspect", "photo.jpg"],
             "import tensorflow, keras": [sys.executable, "-c", "import tensorflow, keras"],
         }
         if before is not None:
             for title in [title for title in commands if title.startswith("crackclf")]:
                 commands[f"before: {title}"] = [before, *commands[title][1:]]
-        measured: dict[str, list[tuple[float, float]]] = {title: [] for title in commands}
-        for round_number in range(ROUNDS):
-            for number, (title, command) in enumerate(commands.items()):
-                if "inspect" in title:
-                    command = [*command, "--out", folder / f"out-{number}-{round_number}"]
-                measured[title].append(run(command, folder))
-    first = statistics.median(seconds for seconds, _ in measured["ten lines with LiteRT"])
-    print("| | median s | lowest | highest | ratio | peak MB |\n|---|---|---|---|---|---|")
-    for title, values in measured.items():
-        seconds = [value for value, _ in values]
-        middle, peak = statistics.median(seconds), max(megabytes for _, megabytes in values)
-        print(
-            f"| {title} | {middle:.2f} | {min(seconds):.2f} | {max(seconds):.2f} | "
-            f"{middle / first:.2f} | {peak:.0f} |"
-        )
+        answers, costs = {}, {title: [] for title in commands}
+        for number in range(rounds + 1):
+            for title, command in commands.items():
+                if "inspect" in title:  # An earlier result would be used again.
+                    command = [*command, "--out", f"{number} {title[:6]}"]
+                cost, answers[title] = run(command, folder)
+                if number:  # The first round fills the cache of the file system.
+                    costs[title].append(cost)
+    heads = ["", "wall s", "lowest", "highest", "CPU s", "peak MB", "wall", "CPU", "memory"]
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    first = middle(costs[FIRST])
+    for title, values in costs.items():
+        wall, cpu, peak = middle(values)
+        walls = [value for value, *_ in values]
+        ratios = [f"{x / y:.2f}" for x, y in zip((wall, cpu, peak), first, strict=True)]
+        seconds = [f"{x:.2f}" for x in (wall, min(walls), max(walls), cpu)]
+        print(f"| {' | '.join([title, *seconds, f'{peak:.0f}', *ratios])} |")
+    ours = answers["crackclf predict PATCH"].split()[0]
+    print(f"Probability: ten lines {answers[FIRST].strip()}, crackclf {ours}")
 
 
-def run(command: list, folder: Path) -> tuple[float, float]:
-    """Wall time in seconds and peak memory in MB of a fresh process."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        list(map(str, command)), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    if status:
-        raise SystemExit(f"{' '.join(map(str, command))[:200]} ended with status {status}")
-    return seconds, usage.ru_maxrss / 1000  # Linux counts in KiB.
+def middle(costs: list[Cost]) -> Cost:
+    """The median of each figure."""
+    wall, cpu, peak = (statistics.median(values) for values in zip(*costs, strict=True))
+    return wall, cpu, peak
+
+
+def run(command: list, folder: Path) -> tuple[Cost, str]:
+    """What a fresh process costs, and what it prints."""
+    arguments = list(map(str, command))
+    with tempfile.TemporaryFile("w+") as output:
+        start = time.perf_counter()
+        process = subprocess.Popen(arguments, cwd=folder, stdout=output, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        if status:
+            raise SystemExit(f"{' '.join(arguments)[:200]} ended with status {status}")
+        output.seek(0)
+        # Linux counts peak memory in KiB.
+        return (wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000), output.read()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python benchmarks/trace.py --drawn 20 --seed 7
 
 With `--masks`, drone photos with masks drawn by hand; with `--drawn`, photos drawn by
-`crackclf.sample`, whose masks are exact. A point of a line is right when it is within 3 pixels of
+`drawn_concrete`, whose masks are exact. A point of a line is right when it is within 3 pixels of
 the other. Intervals are of 95 %, by drawing whole photos.
 """
 
@@ -20,10 +20,8 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 from tqdm import tqdm
 
-from crackclf.images.decode import read_image
-from crackclf.inspection.photo import Inspection, inspect_photo
-from crackclf.prediction.classifier import load_model
-from crackclf.sample.make import make_photo
+from crackclf import Inspection, inspect_photo, load_model, read_image
+from drawn_concrete.make import make_photo
 
 NEAR = 3  # Pixels.
 CLASSES = (0, 3, 6, 12, 100)  # Of the true width, in pixels.
@@ -119,24 +117,16 @@ def describe(counts: np.ndarray) -> None:
     """Prints precision, recall and F1 over all photos."""
     rng = np.random.default_rng(0)
     drawn = counts[rng.integers(len(counts), size=(2000, len(counts)))].sum(axis=1)
-    for name, of in (("precision", precision), ("recall", recall), ("F1", f1)):
-        low, high = np.nanpercentile(of(drawn), [2.5, 97.5])
-        print(f"{name} {of(counts.sum(axis=0)):.3f} ({low:.3f} to {high:.3f})")
+    spread = rate(drawn)
+    for name, figure in rate(counts.sum(axis=0)).items():
+        low, high = np.nanpercentile(spread[name], [2.5, 97.5])
+        print(f"{name} {figure:.3f} ({low:.3f} to {high:.3f})")
 
 
-def precision(sums: np.ndarray) -> np.ndarray:
-    """Share of the traced points that are right."""
-    return sums[..., 0] / sums[..., 1]
-
-
-def recall(sums: np.ndarray) -> np.ndarray:
-    """Share of the true points that are found."""
-    return sums[..., 2] / sums[..., 3]
-
-
-def f1(sums: np.ndarray) -> np.ndarray:
-    """Harmonic mean of the two."""
-    return 2 / (1 / precision(sums) + 1 / recall(sums))
+def rate(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Shares of the traced points that are right and of the true ones that are found, and F1."""
+    precision, recall = sums[..., 0] / sums[..., 1], sums[..., 2] / sums[..., 3]
+    return {"precision": precision, "recall": recall, "F1": 2 / (1 / precision + 1 / recall)}
 
 
 def table(cracks: list[tuple[float, ...]]) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from scipy.stats import binomtest
 
-from crackclf.images.check import digest_of
-from crackclf.saved.card import Card
+from crackclf.folders import digest_of
+from crackclf.saving import Card
 from measure import Figures
 from sets import Sets
 

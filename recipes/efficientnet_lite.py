@@ -16,12 +16,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from crackclf.errors import UserError
-from crackclf.extras import need
-from crackclf.images.decode import read_image
-from crackclf.images.listing import find_images
-from crackclf.images.resize import resize
-from crackclf.models.backbones import BACKBONES
+from crackclf.backbones import BACKBONES
+from crackclf.errors import UserError, need
+from crackclf.images import read_image, resize
+from crackclf.listing import find_images
 
 _SAME = 1e-4
 

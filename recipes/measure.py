@@ -7,14 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from crackclf.calibration import fit_temperature, softmax, to_logits
 from crackclf.errors import UserError
-from crackclf.evaluation.calibration import fit_temperature
-from crackclf.evaluation.intervals import group_intervals
-from crackclf.evaluation.metrics import compute_report
-from crackclf.evaluation.report import Report
-from crackclf.prediction.classifier import Classifier
-from crackclf.prediction.predict import predict
-from crackclf.saved.card import Card, softmax, to_logits
+from crackclf.evaluation import Report, compute_report, group_intervals
+from crackclf.prediction import Classifier, predict
+from crackclf.saving import Card
 from sets import Item
 from threshold import choose_threshold
 

@@ -11,15 +11,14 @@ import numpy as np
 from joblib import Parallel, delayed
 from PIL import Image
 
-from crackclf.cores import cores
-from crackclf.data.loading import load_datasets
+from crackclf.data import load_datasets
 from crackclf.errors import UserError
-from crackclf.files import building
-from crackclf.images.check import digest_of
-from crackclf.images.decode import read_image
-from crackclf.sample.concrete import photograph, surface
-from crackclf.sample.joints import JOINTED
-from crackclf.sample.write import write_sample
+from crackclf.files import cores, writing
+from crackclf.folders import digest_of
+from crackclf.images import read_image
+from drawn_concrete.concrete import photograph, surface
+from drawn_concrete.joints import JOINTED
+from drawn_concrete.write import write_sample
 
 # Photos of SDNET2018 that no network is trained on. They are those of the first edition, so that
 # both editions can be measured on them.
@@ -163,7 +162,8 @@ def cut_sound(squares: Iterable[Item], folder: Path, seed: int) -> list[Item]:
         by_photo: dict[str, list[Item]] = {}
         for square in squares:
             by_photo.setdefault(square.photo, []).append(square)
-        with building(folder) as draft:
+        with writing(folder) as draft:
+            draft.mkdir()
             for number, photo in enumerate(sorted(by_photo)):
                 _cut_photo(by_photo[photo], draft, np.random.default_rng((seed, number)))
     return [Item(x, False, x.name.rsplit("-", 1)[0]) for x in sorted(folder.iterdir())]
@@ -209,7 +209,8 @@ def read_frames(folder: Path) -> list[Item]:
 def cut_frames(frames: Iterable[Item], folder: Path, grid: int = 2) -> list[Item]:
     """Drone frames cut into patches, each labelled by its mask; what is in between is left out."""
     if not folder.exists():
-        with building(folder) as draft:
+        with writing(folder) as draft:
+            draft.mkdir()
             for name in ("crack", "no_crack"):
                 (draft / name).mkdir()
             for frame in frames:
@@ -252,6 +253,7 @@ def draw_jointed(folder: Path, count: int) -> list[Item]:
         Image.fromarray(picture).save(draft / name, quality=90)
 
     if not folder.exists():
-        with building(folder) as draft:
+        with writing(folder) as draft:
+            draft.mkdir()
             Parallel(n_jobs=cores())(delayed(draw)(i, draft.absolute()) for i in range(count))
     return [Item(path, False, path.name) for path in sorted(folder.iterdir())]

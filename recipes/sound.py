@@ -17,12 +17,11 @@ from joblib import Parallel, delayed
 from PIL import Image
 from tqdm import tqdm
 
-from crackclf.cores import cores
-from crackclf.files import write_whole
-from crackclf.inspection.maps import map_cracks
-from crackclf.prediction.classifier import Classifier, load_model
-from crackclf.sample.concrete import photograph, surface
-from crackclf.sample.make import add_things
+from crackclf.files import cores, write_whole
+from crackclf.photos.maps import map_cracks
+from crackclf.prediction import Classifier, load_model
+from drawn_concrete.concrete import photograph, surface
+from drawn_concrete.make import add_things
 
 SHAPE = (3000, 4000)
 

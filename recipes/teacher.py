@@ -11,9 +11,8 @@ from tqdm import tqdm
 
 import fitting
 from crackclf.errors import UserError
-from crackclf.files import building
-from crackclf.images.decode import read_image
-from crackclf.images.resize import resize
+from crackclf.files import writing
+from crackclf.images import read_image, resize
 from views import Views
 
 BATCH_SIZE = 16
@@ -136,7 +135,8 @@ def label(net: Teacher, views: Views, folder: Path, workers: int = 1) -> None:
             fitting.gather(part)
     else:
         arrays: dict[str, np.ndarray] = {}
-        with building(folder) as draft:
+        with writing(folder) as draft:
+            draft.mkdir()
             for start, parts in (x for own in found for x in fitting.gather(own)):
                 for name, part in parts.items():
                     if name not in arrays:

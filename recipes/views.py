@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from crackclf.images.decode import read_image
-from crackclf.sample.make import make_patch
+from crackclf.images import read_image
+from drawn_concrete.make import make_patch
 from sets import LEAST_CRACK, Item
 
 _DRAWN = 1_000_000  # Patches that may be drawn before they repeat.

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,19 +18,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from PIL import ExifTags, Image
 
-# The same few cases everywhere; `--hypothesis-profile=long` tries many, others each time.
-settings.register_profile(
-    "default", max_examples=80, deadline=None, derandomize=True, database=None
-)
-settings.register_profile("long", max_examples=5_000, deadline=None)
-settings.load_profile("default")
-
-
-_ANSWERING = ("images", "saved", "evaluation", "prediction", "inspection")
-_SLOW = ("test_recipe.py", "test_notebooks.py", "test_compare.py", "test_run.py")
+_SLOW = ("test_recipe.py", "test_notebooks.py", "test_compare.py", "test_training.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,39 +52,6 @@ def make_exif(base=None, details=None, gps=None) -> Image.Exif:
     return exif
 
 
-@pytest.fixture(autouse=True)
-def poor_disk(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test runs with Windows' fsync, those of the answering half also without links.
-
-    Windows syncs no file that is open for reading only. exFAT, Google Drive and many network disks
-    have neither symbolic nor hard links.
-    """
-    sync = os.fsync
-
-    def fsync(file: int) -> None:
-        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
-            raise OSError(errno.EBADF, "Bad file descriptor")
-        sync(file)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", fsync)
-        if request.path.parent.name in _ANSWERING:
-            for name in ("symlink", "link"):
-                patch.setattr(os, name, _refuse_links(getattr(os, name)))
-        yield
-
-
-def _refuse_links(link: Callable[..., None]) -> Callable[..., None]:
-    """Refuses links that crackclf makes; a test may make its own."""
-
-    def refuse(*arguments, **options) -> None:
-        if any("/crackclf/" in frame.filename for frame in traceback.extract_stack()):
-            raise PermissionError(errno.EPERM, "Operation not permitted", str(arguments[0]))
-        link(*arguments, **options)
-
-    return refuse
-
-
 def run(monkeypatch, *arguments) -> int:
     """Runs a command in this process and returns its exit status."""
     from crackclf import cli
@@ -123,41 +79,40 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from crackclf.sample.write import write_sample
+    from crackclf.sample import write_sample
 
     return write_sample(tmp_path_factory.mktemp("data") / "sample", count=48, seed=3)
 
 
 @pytest.fixture(scope="session")
 def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mirror folder with random MobileNetV2 weights, so that no test reaches for a network."""
+    """A weights folder with random MobileNetV2 weights, so that no test needs a network."""
     import keras
 
     folder = tmp_path_factory.mktemp("weights")
     keras.utils.set_random_seed(0)
+    shape = (32, 32, 3)
     base = keras.applications.MobileNetV2(
-        include_top=False, weights=None, input_shape=(32, 32, 3), name="mobilenetv2"
+        shape, include_top=False, weights=None, name="mobilenetv2"
     )
     base.save_weights(folder / "mobilenetv2.weights.h5")
     return folder
 
 
 def build_keras():
-    """A Keras model that calls an image cracked the darker it is; its answers can be foretold."""
+    """A Keras model that calls an image cracked the darker it is; its answers are known."""
     import keras
 
     inputs = keras.Input((32, 32, 3))
     x = keras.layers.GlobalAveragePooling2D()(inputs)
     head = keras.layers.Dense(2, activation="softmax")
     model = keras.Model(inputs, head(x))
-    head.set_weights(
-        [np.array([[0.02, -0.02]] * 3, np.float32), np.array([-7.65, 7.65], np.float32)]
-    )
+    head.set_weights([np.array([[0.02, -0.02]] * 3), np.array([-7.65, 7.65])])
     return model
 
 
 def build_card(**changes):
-    from crackclf.saved.card import Card
+    from crackclf.saving import Card
 
     return Card(
         ("Negative", "Positive"), **{"positive_class": "Positive", "image_size": 32} | changes
@@ -165,7 +120,7 @@ def build_card(**changes):
 
 
 def sign(folder: Path) -> None:
-    """Writes the sums of a saved model's files, as they are now, into its card."""
+    """Writes the checksums of a saved model's files, as they are now, into its card."""
     from crackclf.files import sha256
 
     path = folder / "card.json"
@@ -178,12 +133,10 @@ def build_small(image_size=32, augmentation=None, dropout=0.2):
     """A model as `build_model` makes them, on a base that is soon converted, always the same."""
     import keras
 
-    from crackclf.models.augmentation import build_augmentation
+    from crackclf.augmentation import build_augmentation
 
     start = keras.initializers.GlorotUniform(seed=0)
-    base = keras.layers.Conv2D(
-        8, 5, strides=2, activation="relu", name="base", kernel_initializer=start
-    )
+    base = keras.layers.Conv2D(8, 5, 2, activation="relu", name="base", kernel_initializer=start)
     base.trainable = False
     inputs = keras.Input((image_size, image_size, 3))
     x = (augmentation or build_augmentation())(inputs)
@@ -198,8 +151,7 @@ def build_small(image_size=32, augmentation=None, dropout=0.2):
 @pytest.fixture(scope="session")
 def save_keras(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """As `save_model(build_keras(), folder, card)`, but the model is converted once for all."""
-    from crackclf.saved.card import Card
-    from crackclf.saved.store import save_model
+    from crackclf.saving import Card, save_model
 
     whole = save_model(build_keras(), tmp_path_factory.mktemp("keras") / "model", build_card())
     written = Card.read(whole / "card.json")
@@ -218,7 +170,7 @@ def save_keras(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @pytest.fixture(scope="module")
 def tiny() -> Iterator[str]:
     """The name of a backbone that is built soon; for tests of what is the same with any."""
-    from crackclf.models.backbones import BACKBONES
+    from crackclf.backbones import BACKBONES
     from tiny import TINY
 
     with pytest.MonkeyPatch.context() as patch:
@@ -226,11 +178,18 @@ def tiny() -> Iterator[str]:
         yield "tiny"
 
 
+def from_keras(model, card):
+    """A `Classifier` of a Keras model that is not saved."""
+    from crackclf.conversion import convert_model
+    from crackclf.prediction import Classifier
+
+    graph, cell_size = convert_model(model)
+    return Classifier(dataclasses.replace(card, cell_size=cell_size), graph)
+
+
 @pytest.fixture(scope="session")
 def classifier():
     """`build_keras`, as it answers once it is saved."""
-    from crackclf.prediction.classifier import from_keras
-
     return from_keras(build_keras(), build_card())
 
 
@@ -274,3 +233,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("file systems cannot be mounted here")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def poor_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk without links, as exFAT is, and with the fsync of Windows, for which a file must be
+    open for writing.
+    """
+    sync = os.fsync
+
+    def fsync(file: int) -> None:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        sync(file)
+
+    def refuse(source, *_, **__) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(source))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for name in ("symlink", "link"):
+        monkeypatch.setattr(os, name, refuse)

@@ -1,11 +1,11 @@
-"""A model of three classes whose answers can be foretold: what is dark is cracked, what is bright a
+"""A model of three classes whose answers are known: what is dark is cracked, what is bright a
 joint where it is red, spalled where it is blue.
 """
 
 import numpy as np
 
-from crackclf.prediction.classifier import Classifier
-from crackclf.saved.card import Card
+from crackclf.prediction import Classifier
+from crackclf.saving import Card
 
 CARD = Card(
     ("cracked", "joint", "spalled"),

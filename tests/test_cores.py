@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from crackclf.cores import cores
+from crackclf.files import cores
 
 
 @pytest.mark.parametrize(("granted", "expected"), [("3", 3), ("", None), ("0", None), ("x", None)])

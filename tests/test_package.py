@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
     [
         "import crackclf",
         "import crackclf.cli",
-        "import crackclf.sample.write, crackclf.images.decode, crackclf.data.folders",
+        "import crackclf.sample, crackclf.images, crackclf.folders, crackclf.settings",
     ],
 )
 def test_what_must_be_quick_does_not_import_the_heavy_libraries(code):
@@ -38,13 +38,13 @@ def builder():
 
 def test_the_wheel_holds_every_file_of_the_package_and_no_other(builder):
     held = {file.distribution_path for file in builder.recurse_included_files()}
-    package = {path for path in (ROOT / "src/crackclf").rglob("*") if path.is_file()}
+    package = {path for path in (ROOT / "src").rglob("*") if path.is_file()}
     assert held == {
         path.relative_to(ROOT / "src").as_posix() for path in package if path.suffix != ".pyc"
     }
     assert {f"crackclf/shipped/{x}" for x in ("card.json", "model.keras", "model.tflite")} <= held
-    assert {"crackclf/py.typed", "crackclf/inspection/inspection.schema.json"} <= held
-    assert {"crackclf/inspection/report.html", "crackclf/app/page.css"} <= held
+    photos = {f"crackclf/photos/{x}" for x in ("inspection.schema.json", "report.html")}
+    assert photos | {"crackclf/py.typed", "drawn_concrete/make.py"} <= held
 
 
 def test_the_wheel_answers_where_nothing_else_of_the_project_is(builder, sample, tmp_path):
@@ -58,11 +58,17 @@ assert crackclf.__file__.startswith({str(tmp_path)!r})
 from crackclf.cli import main
 main()
 """
-    for arguments in (["predict", patch], ["inspect", patch, "--out", tmp_path / "out"]):
-        subprocess.run(
-            [sys.executable, "-c", script, *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
-            check=True,
-        )
+    installed = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
+    for arguments in (["predict", patch], ["inspect", patch, "--out", "out"]):
+        start = [sys.executable, "-c", script, *arguments]
+        subprocess.run(start, cwd=tmp_path, env=installed, check=True)
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_another_backend_of_keras_gives_way_with_a_notice_before_keras_is_imported():
+    code = "import crackclf, os; crackclf.load_model; print(os.environ['KERAS_BACKEND'])"
+    env = os.environ | {"KERAS_BACKEND": "torch"}
+    start = [sys.executable, "-c", code]
+    done = subprocess.run(start, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "tensorflow\n"
+    assert done.stderr.count("Keras runs on TensorFlow") == 1

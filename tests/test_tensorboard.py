@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import pytest
 
-from crackclf.evaluation.curves import read_curves
-from crackclf.training.callbacks import build_callbacks
+from crackclf.callbacks import build_callbacks
+from crackclf.curves import read_curves
 
 
 @pytest.fixture(scope="module")
@@ -54,37 +54,38 @@ def board(logs) -> Iterator[str]:
     server.communicate(timeout=60)
 
 
-def ask(address: str, question: dict | None = None):
-    body = None if question is None else json.dumps(question).encode()
-    request = Request(address, body, {"Content-Type": "application/json"})
-    with urlopen(request, timeout=60) as answer:
+def request(address: str, content: dict | None = None):
+    body = None if content is None else json.dumps(content).encode()
+    with urlopen(
+        Request(address, body, {"Content-Type": "application/json"}), timeout=60
+    ) as answer:
         return json.load(answer)
 
 
 def test_tensorboard_shows_every_run_and_tag(board):
-    tags = ask(f"{board}data/plugin/scalars/tags")
+    tags = request(f"{board}data/plugin/scalars/tags")
     for run in ("dropout-0.0", "dropout-0.5"):
-        for subset in ("train", "validation"):
-            expected = {"epoch_loss", "epoch_accuracy", "batch_loss", "batch_accuracy"}
-            assert expected <= tags[f"{run}/{subset}"].keys()
+        assert {"batch_loss", "epoch_loss", "epoch_accuracy"} <= tags[f"{run}/train"].keys()
+        expected = {"epoch_loss", "epoch_accuracy", "evaluation_loss_vs_iterations"}
+        assert expected <= tags[f"{run}/validation"].keys()
 
 
 def test_tensorboard_shows_the_validation_loss_that_was_written(board, logs):
     query = urlencode({"run": "dropout-0.5/validation", "tag": "epoch_loss"})
-    series = ask(f"{board}data/plugin/scalars/scalars?{query}")
+    series = request(f"{board}data/plugin/scalars/scalars?{query}")
     assert [step for _, step, _ in series] == [0, 1, 2, 3, 4]
     expected = read_curves(logs / "dropout-0.5")["val_loss"]
     np.testing.assert_allclose([value for _, _, value in series], expected)
 
 
 def test_the_hparams_tab_tells_the_runs_apart(board):
-    experiment = ask(f"{board}data/plugin/hparams/experiment", {})
+    experiment = request(f"{board}data/plugin/hparams/experiment", {})
     assert [h["name"] for h in experiment["hparamInfos"]] == ["dropout"]
     metrics = {(m["name"].get("group"), m["name"]["tag"]) for m in experiment["metricInfos"]}
     assert ("validation", "epoch_loss") in metrics
 
 
-@pytest.mark.browser
+@pytest.mark.extras
 def test_a_browser_shows_the_loss_chart(board, tmp_path):
     chromium = shutil.which("chromium")
     if chromium is None:

@@ -7,7 +7,7 @@ import dataclasses
 
 import keras
 
-from crackclf.models.backbones import BACKBONES
+from crackclf.backbones import BACKBONES
 
 
 def _build(include_top: bool, weights: None, input_shape: tuple[int, int, int]) -> keras.Model:

@@ -7,12 +7,12 @@ the package is quick, and answering never imports TensorFlow.
 
 import lazy_loader
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 _find, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> object:
-    from crackclf.extras import learning
+    from crackclf.errors import learning
 
     with learning():
         return _find(name)

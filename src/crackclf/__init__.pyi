@@ -1,50 +1,44 @@
-from .data.datasets import Datasets as Datasets
-from .data.loading import load_datasets as load_datasets
-from .data.loading import load_folds as load_folds
-from .data.metu import download_metu as download_metu
+from . import plots as plots
+from .augmentation import build_augmentation as build_augmentation
+from .backbones import BACKBONES as BACKBONES
+from .calibration import Calibration as Calibration
+from .calibration import calibrate as calibrate
+from .calibration import choose_region_threshold as choose_region_threshold
+from .callbacks import build_callbacks as build_callbacks
+from .compare import compare as compare
+from .curves import diagnose as diagnose
+from .curves import read_curves as read_curves
+from .data import Datasets as Datasets
+from .data import load_datasets as load_datasets
+from .data import load_folds as load_folds
+from .download import download_metu as download_metu
+from .ensemble import build_ensemble as build_ensemble
 from .errors import UserError as UserError
-from .evaluation import plots as plots
-from .evaluation.calibration import Calibration as Calibration
-from .evaluation.calibration import calibrate as calibrate
-from .evaluation.calibration import choose_region_threshold as choose_region_threshold
-from .evaluation.curves import diagnose as diagnose
-from .evaluation.curves import read_curves as read_curves
-from .evaluation.metrics import compute_report as compute_report
-from .evaluation.report import Report as Report
-from .export.export import export_model as export_model
-from .images.decode import read_image as read_image
-from .images.listing import find_images as find_images
-from .inspection.folder import inspect_photos as inspect_photos
-from .inspection.photo import Inspection as Inspection
-from .inspection.photo import inspect_photo as inspect_photo
-from .models.augmentation import build_augmentation as build_augmentation
-from .models.backbones import BACKBONES as BACKBONES
-from .models.classifier import build_model as build_model
-from .models.ensemble import build_ensemble as build_ensemble
-from .prediction.classifier import Classifier as Classifier
-from .prediction.classifier import load_model as load_model
-from .prediction.evaluate import evaluate as evaluate
-from .prediction.explain import explain as explain
-from .prediction.predict import Prediction as Prediction
-from .prediction.predict import predict as predict
-from .sample.write import write_photos as write_photos
-from .sample.write import write_sample as write_sample
-from .saved.card import Card as Card
-from .saved.store import load_keras_model as load_keras_model
-from .saved.store import save_model as save_model
-from .training.callbacks import build_callbacks as build_callbacks
-from .training.compare import compare as compare
-from .training.fit import (
-    fine_tune as fine_tune,
-)
-from .training.fit import (
-    predict_features as predict_features,
-)
-from .training.fit import (
-    train as train,
-)
-from .training.run import train_folder as train_folder
-from .training.saving import save_run as save_run
-from .training.settings import TrainSettings as TrainSettings
+from .evaluation import Report as Report
+from .evaluation import compute_report as compute_report
+from .export import export_model as export_model
+from .images import read_image as read_image
+from .listing import find_images as find_images
+from .model import build_model as build_model
+from .photos.folder import inspect_photos as inspect_photos
+from .photos.photo import Inspection as Inspection
+from .photos.photo import inspect_photo as inspect_photo
+from .pipeline import save_run as save_run
+from .pipeline import train_folder as train_folder
+from .prediction import Classifier as Classifier
+from .prediction import Prediction as Prediction
+from .prediction import evaluate as evaluate
+from .prediction import explain as explain
+from .prediction import load_model as load_model
+from .prediction import predict as predict
+from .sample import write_photos as write_photos
+from .sample import write_sample as write_sample
+from .saving import Card as Card
+from .saving import load_keras_model as load_keras_model
+from .saving import save_model as save_model
+from .settings import TrainSettings as TrainSettings
+from .training import fine_tune as fine_tune
+from .training import predict_features as predict_features
+from .training import train as train
 
 __version__: str

@@ -1,8 +1,12 @@
-"""The one error a user's mistake raises, and the one way to tell a user something."""
+"""The one error that a user's mistake raises, the checks of numbers, and notices."""
 
+import importlib
 import os
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 class UserError(ValueError):
@@ -13,22 +17,14 @@ class UserError(ValueError):
 
 
 def show(name: str | os.PathLike) -> str:
-    """A name as one line that any terminal shows as it is.
+    """A name as one line that any terminal can print.
 
-    Names come from anywhere: a newline in one could forge a line of output, an escape sequence
-    command the terminal, and one that is not UTF-8 could not be written. Such parts become
-    backslash escapes.
+    Characters that cannot be printed, line breaks and bytes that are not UTF-8 are escaped.
     """
     return "".join(
-        x if x.isprintable() or unicodedata.category(x) == "Zs" else _escape(x)
+        x if x.isprintable() or unicodedata.category(x) == "Zs" else ascii(x)[1:-1]
         for x in os.fspath(name)
     )
-
-
-def _escape(letter: str) -> str:
-    # A byte that is not UTF-8 is kept by Python as a letter from U+DC80 on.
-    is_byte = "\udc80" <= letter <= "\udcff"
-    return f"\\x{ord(letter) & 0xFF:02x}" if is_byte else ascii(letter)[1:-1]
 
 
 def notice(message: str) -> None:
@@ -44,12 +40,45 @@ def counted(number: int, noun: str) -> str:
 def check_at_least(least: float, **values: float) -> None:
     """Refuses a number below the least one allowed; each is given by its name."""
     for name, value in values.items():
-        if not value >= least:  # NaN, too.
+        if not value >= least:  # Also true of NaN.
             raise UserError(f"{name} must be {least} or more. Received: {value}.")
 
 
 def check_share(**values: float) -> None:
-    """Refuses what is not from 0 to below 1."""
+    """Refuses a number that is not from 0 to below 1; each is given by its name."""
     for name, value in values.items():
         if not 0 <= value < 1:
             raise UserError(f"{name} must be from 0 to below 1. Received: {value}.")
+
+
+def check_image_size(image_size: Any) -> int:
+    """Returns a side in pixels, given as an int or as two equal ones; refuses anything else."""
+    sides = [*image_size] if isinstance(image_size, tuple | list) else [image_size]
+    if len(set(sides)) != 1 or not isinstance(sides[0], int) or sides[0] < 1:
+        rule = "image_size must be one number of pixels, at least 1: images are square"
+        raise UserError(f"{rule}. Received: {image_size}.")
+    return sides[0]
+
+
+def need(module: str, extra: str) -> Any:
+    """Imports a module of an optional package; a `UserError` names the pip command of the extra."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"{module.partition('.')[0]} is needed here ({error}): pip install 'crackclf[{extra}]'"
+        ) from None
+
+
+@contextmanager
+def learning() -> Iterator[None]:
+    """Turns a missing Keras, TensorFlow or TensorBoard into a `UserError` with the pip command."""
+    if os.environ.get("KERAS_BACKEND", "") not in ("", "tensorflow") and "keras" not in sys.modules:
+        notice("Keras runs on TensorFlow in this process, whatever KERAS_BACKEND says")
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("keras", "tensorboard", "tensorflow"):
+            raise
+        raise UserError(f"{error.name} is needed here: pip install 'crackclf[train]'") from None

@@ -1,7 +1,7 @@
 import sound
 from conftest import build_card, build_keras
-from crackclf.prediction.classifier import load_model
-from crackclf.saved.store import save_model
+from crackclf.prediction import load_model
+from crackclf.saving import save_model
 
 
 def test_the_card_gets_a_peak_for_each_drawn_photo_and_the_model_stays(tmp_path, monkeypatch):

@@ -3,13 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from beside_tensorflow import torch
 from crackclf.errors import UserError
-from crackclf.torch.pytorch import torch
 
 # isort: split
-import fitting  # Last: pytorch.py makes PyTorch work beside TensorFlow.
+import fitting
 import teacher
 from views import Views
+
+pytestmark = pytest.mark.extras
 
 N = teacher.BATCH_SIZE * 4
 
@@ -96,14 +98,6 @@ def test_its_answers_to_views_are_stored_once(tmp_path):
     before = (tmp_path / "views" / "logits.npy").stat().st_mtime_ns
     teacher.label(net, views, tmp_path / "views", workers=0)
     assert (tmp_path / "views" / "logits.npy").stat().st_mtime_ns == before
-
-
-def test_it_answers_for_files_of_any_size(make_folder):
-    folder = make_folder({"a": 3})
-    files = sorted((folder / "a").iterdir())
-    probabilities = teacher.answer(build().eval(), files, 64)
-    assert probabilities.shape == (3,)
-    assert ((probabilities > 0) & (probabilities < 1)).all()
 
 
 def work_together(number: int, out: Path, files: list[Path]) -> None:

@@ -1,1 +1,0 @@
-"""A web page on this machine."""

@@ -1,1 +1,0 @@
-"""What is wrong with a folder of images, before anything is trained on it."""

@@ -1,1 +1,0 @@
-"""A saved model exported to a file for another runtime."""

@@ -1,1 +1,0 @@
-"""What a frozen base makes of images: extracted once and kept."""

@@ -1,0 +1,207 @@
+"""A class folder: which classes and files it holds, and which of the files can be trained on."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from crackclf.errors import UserError, notice, show
+from crackclf.files import CHECKS, cache_folder, cores, user_path, write_whole
+from crackclf.images import FORMATS, open_image, read_content, to_rgb, turn_of
+from crackclf.listing import is_litter
+from crackclf.splits import SUBSETS
+
+_POSITIVE_NAMES = {"positive", "crack", "cracks", "cracked"}
+_LAYOUT = "Expected a folder with one sub-folder of images per class, e.g. Negative/ and Positive/"
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One file of a class folder, decoded completely.
+
+    `label` is the index of its class. `digest` is empty where the bytes cannot be read. `plain`:
+    TensorFlow decodes it to the same picture as `read_image`. `problem` says why it cannot be
+    trained on. Width and height are those stored, `upright` says whether EXIF leaves them. `look`
+    is a difference hash: the signs of 256 differences between neighbours in a 17 x 16 picture.
+    """
+
+    path: Path
+    label: int
+    digest: str = ""
+    plain: bool = False
+    problem: str = ""
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    upright: bool = True
+    look: str = ""
+
+
+def check_image(path: Path, label: int = 0) -> ImageFile:
+    """Decodes a file completely. Damage is reported as its `problem`, not raised."""
+    try:
+        content = read_content(path)
+    except UserError as error:
+        return ImageFile(path, label, problem=str(error))
+    except OSError as error:
+        return ImageFile(path, label, problem=f"cannot be read: {error.strerror or error}")
+    digest, suffix = digest_of(content), path.suffix.lower()
+    try:
+        if suffix not in FORMATS:
+            raise UserError("is not an image (by its name); move it out of the class folder")
+        image = open_image(content)
+        picture = to_rgb(image)
+        if image.format not in FORMATS[suffix]:
+            raise UserError(f"holds {image.format} data under the suffix {suffix}; rename it")
+        if image.format == "PNG":
+            open_image(content).verify()  # Of checksums, which TensorFlow checks and load() not.
+    except UserError as error:
+        return ImageFile(path, label, digest, problem=str(error))
+    except Exception:
+        return ImageFile(path, label, digest, problem="is damaged (a checksum); copy it again")
+    upright = turn_of(image) is None
+    # Keras' loader skips other suffixes. TensorFlow does not read every BMP that Pillow reads, and
+    # of a GIF perhaps another frame.
+    plain = (
+        upright
+        and suffix in (".jpeg", ".jpg", ".png")
+        and image.mode in ("L", "RGB")
+        and not image.has_transparency_data
+    )
+    small = np.asarray(picture.convert("L").resize((17, 16), Image.Resampling.BOX))
+    look = np.packbits(small[:, 1:] > small[:, :-1]).tobytes().hex()
+    return ImageFile(path, label, digest, plain, "", *image.size, image.mode, upright, look)
+
+
+def digest_of(content: bytes) -> str:
+    """The BLAKE2b digest of a file's content, 32 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def find_positive(class_names: Sequence[str], positive: str | None = None) -> str:
+    """Returns the class that means cracked: `positive`, or the one with a name like Crack."""
+    likely = [name for name in class_names if name.lower() in _POSITIVE_NAMES]
+    likely = likely if positive is None else [positive]
+    if len(likely) == 1 and likely[0] in class_names:
+        return likely[0]
+    raise UserError(
+        f"Cannot tell which of the class folders {list(class_names)} holds the cracked images: "
+        f"name it (--positive FOLDER, positive= in Python). Received: {positive!r}."
+    )
+
+
+def is_split(directory: str | os.PathLike) -> bool:
+    """Whether a folder already holds `train/`, `validation/` and `test/`."""
+    return set(SUBSETS) <= {path.name for path in _subfolders(user_path(directory))}
+
+
+def read_folder(
+    directory: str | os.PathLike, skip_unreadable: bool = False
+) -> tuple[list[ImageFile], list[str], dict[Path, str]]:
+    """Lists a class folder's images in the order of class and name; decodes each of them once.
+
+    Returns them, the sorted class names, and the files left out, each with the reason. Such files
+    are a `UserError` unless `skip_unreadable`, and then a notice.
+    """
+    directory = user_path(directory)
+    files, class_names = scan_folder(directory)
+    problems = {file.path: file.problem for file in files if file.problem}
+    if problems and not skip_unreadable:
+        lines = [f"  {show(path)}: {problem}" for path, problem in problems.items()]
+        raise UserError(
+            f"{show(directory)}: {len(lines)} of its files cannot be trained on, the first being\n"
+            + "\n".join(lines[:_SHOWN])
+            + "\nMend or move them, or leave them out (--skip-unreadable, skip_unreadable=True)."
+        )
+    for path, problem in problems.items():
+        notice(f"left out {show(path)}: {problem}")
+    images = [file for file in files if not file.problem]
+    for label in {*range(len(class_names))} - {image.label for image in images}:
+        problem = "holds no image that can be read. Put this class's files there or remove it"
+        raise UserError(f"{directory / class_names[label]}: {problem}.")
+    return images, class_names, problems
+
+
+def scan_folder(directory: Path) -> tuple[list[ImageFile], list[str]]:
+    """Decodes every file of a class folder that is new or changed since the last time.
+
+    Returns the files in the order of class and name; and the sorted class names.
+    """
+    from tqdm import tqdm
+
+    classes = _class_folders(directory)
+    listed = {
+        path: label
+        for label, folder in enumerate(classes)
+        for path in sorted(folder.iterdir())
+        if not is_litter(path.name)
+    }
+    cache = cache_folder(directory) / CHECKS
+    try:  # Rows of an earlier check, by the file's path below the folder.
+        rows = json.loads(cache.read_text())
+    except (OSError, ValueError):
+        rows = {}
+    stamps = {path: _stamp(path) for path in listed}
+    keys = {path: str(path.relative_to(directory)) for path in listed}
+    known = ((path, rows.get(keys[path], [""])) for path in listed)
+    files = {x: ImageFile(x, listed[x], *row[1:]) for x, row in known if row[0] == stamps[x]}
+    if new := {path: label for path, label in listed.items() if path not in files}:
+        # Threads, for Pillow lets go of the interpreter lock while it decodes.
+        with ThreadPoolExecutor(cores()) as pool:
+            found = pool.map(check_image, new, new.values())
+            try:
+                for file in tqdm(found, "Checking images", len(new), unit=" images"):
+                    files[file.path] = file
+            finally:  # What an interrupted check has found is kept.
+                pool.shutdown(cancel_futures=True)
+                # A permission granted later changes no time, so what cannot be read is not kept.
+                kept = [file for file in files.values() if file.digest]
+                rows = {keys[x.path]: [stamps[x.path], *astuple(x)[2:]] for x in kept}
+                write_whole(cache, json.dumps(rows))
+    return [files[path] for path in listed], [folder.name for folder in classes]
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "unreadable"  # A dangling link, for example; `check_image` says what is wrong.
+    # Two files of equal size and time may have been swapped, which inode and change time show.
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}-{status.st_ctime_ns}"
+
+
+def _subfolders(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        problem = "is a file" if directory.exists() else "no such folder"
+        raise UserError(f"{show(directory)}: {problem}. {_LAYOUT}.")
+    return sorted(x for x in directory.iterdir() if x.is_dir() and not is_litter(x.name))
+
+
+def _class_folders(directory: Path) -> list[Path]:
+    folders = _subfolders(directory)
+    names = [show(folder.name) for folder in folders]
+    if set(names) & set(SUBSETS):
+        expected = f"a folder split beforehand must hold all of {', '.join(SUBSETS)}"
+        raise UserError(f"{directory}: {expected}. Received: {names}.")
+    for folder in folders:
+        if inner := _subfolders(folder):
+            raise UserError(
+                f"{folder}: holds folders ({', '.join(show(x.name) for x in inner[:4])}) where "
+                f"images were expected. {_LAYOUT}. If these are its classes, point at {folder}; "
+                "else gather the images of each class, from all of its folders, in one folder."
+            )
+    if len(folders) < 2:
+        raise UserError(f"{directory}: {_LAYOUT}: two or more. Received: {names or 'none'}.")
+    return folders
+
+
+def is_uneven(counts: Sequence[int]) -> bool:
+    """Whether one class has more than three times as many images as another."""
+    return max(counts) > 3 * min(counts)

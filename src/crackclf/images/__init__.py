@@ -1,1 +1,0 @@
-"""The one place where a file becomes pixels."""

@@ -1,1 +1,0 @@
-"""Whole photos become maps, regions, folders and reports."""

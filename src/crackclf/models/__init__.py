@@ -1,1 +1,0 @@
-"""Augmentation, preprocessing, a frozen base and a softmax head; saved and loaded."""

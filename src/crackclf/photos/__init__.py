@@ -1,0 +1,1 @@
+"""Whole photos: maps of crack probability, traced cracks, tables and a report."""

@@ -1,1 +1,0 @@
-"""A saved model answers for patches."""

@@ -1,1 +1,0 @@
-"""Drawn concrete: patches and whole photos with masks, to try everything on."""

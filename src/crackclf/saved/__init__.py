@@ -1,1 +1,0 @@
-"""The saved folder: written by learning, read by answering."""

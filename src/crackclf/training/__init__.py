@@ -1,1 +1,0 @@
-"""Callbacks and the fit."""

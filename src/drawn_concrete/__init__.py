@@ -1,0 +1,1 @@
+"""Drawn concrete: patches and whole photos with the masks of their cracks."""
