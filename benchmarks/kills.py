@@ -157,13 +157,16 @@ class Workplace:
         self.command, self.place, self.kept = command, place, folder / "kept"
         self.errors = folder / "stderr.txt"
         shutil.copytree(drawn, place, dirs_exist_ok=True)
-        self.finish(command.first)
-        self.good = command.read(place)
+        status = self.start(command.first).wait()
+        self.expect_end(command.first, status)
+        self.good = self.whole = command.read(place)
         shutil.rmtree(place / "data" / ".crackclf", ignore_errors=True)  # To be computed again.
         shutil.copytree(place, self.kept)
-        before, start = self.used(), time.perf_counter()
-        self.finish(command.again)
-        self.seconds, self.bytes = time.perf_counter() - start, self.used() - before
+        before, start = self.state(), time.perf_counter()
+        status, self.seconds = self.start(command.again).wait(), time.perf_counter() - start
+        self.expect_end(command.again, status)
+        self.bytes = sum(size for size, _ in self.state().values())
+        self.bytes -= sum(size for size, _ in before.values())
         self.whole = command.read(place)
         expect(self.good <= self.whole, "the first result is lost")
 
@@ -171,10 +174,6 @@ class Workplace:
         """The size of every file, and when it was changed."""
         stats = [(path, path.lstat()) for path in self.place.rglob("*") if path.is_file()]
         return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in stats}
-
-    def used(self) -> int:
-        """Bytes of all files."""
-        return sum(size for size, _ in self.state().values())
 
     def reset(self) -> None:
         """Goes back to the first result."""
@@ -189,38 +188,38 @@ class Workplace:
             arguments = [*CLI, *line.split()]
             return subprocess.Popen(arguments, cwd=self.place, start_new_session=True, **streams)
 
-    def finish(self, line: str) -> None:
-        """Runs to the end."""
-        status = self.start(line).wait()
-        expect(status == self.command.status, f"`{line}` ended with {status}: {self.message()}")
-
     def message(self) -> str:
-        """The end of what the last run wrote to stderr."""
-        return self.errors.read_text(errors="replace")[-600:].strip()
+        """What the last run wrote to stderr."""
+        return self.errors.read_text(errors="replace").strip()
 
-    def check(self, at_end: bool = False) -> bool:
-        """Whether all that must be there can be read; prints what is wrong."""
+    def expect_end(self, line: str, status: int) -> None:
+        """Raises an error when a run did not come to its end."""
+        ending = f"`{line}` ended with status {status}: {self.message()[-600:]}"
+        expect(status == self.command.status, ending)
+
+    def check(self, status: int | None = None) -> bool:
+        """Whether the first result can be read, and both after a run that ended with `status`."""
         try:
+            if status is not None:
+                self.expect_end(self.command.again, status)
             found = self.command.read(self.place)
+            least = self.good if status is None else self.whole
+            expect(least <= found <= self.whole, f"expected {sorted(least)}, found {sorted(found)}")
         except Exception as error:  # Whatever a half-written file may raise.
-            print(f"  not readable: {type(error).__name__}: {error}", file=sys.stderr)
+            print(f"  {type(error).__name__}: {error}", file=sys.stderr)
             return False
-        least = self.whole if at_end else self.good
-        if least <= found <= self.whole:
-            return True
-        print(f"  expected {sorted(least)}, found {sorted(found)}", file=sys.stderr)
-        return False
+        return True
+
+    def renew(self) -> bool:
+        """Checks the first result; goes back to it when it is damaged, or both are there."""
+        is_good = self.check()
+        if not is_good or self.command.read(self.place) == self.whole:
+            self.reset()
+        return is_good
 
     def end(self) -> bool:
         """Runs the disturbed command to its end and checks both results."""
-        if self.command.read(self.place) == self.whole:  # The kill came after the last rename.
-            self.reset()
-        try:
-            self.finish(self.command.again)
-        except ValueError as error:
-            print(f"  {error}", file=sys.stderr)
-            return False
-        return self.check(at_end=True)
+        return self.renew() & self.check(self.start(self.command.again).wait())
 
 
 def kill_often(work: Workplace, kills: int, rng: random.Random) -> list[str]:
@@ -231,8 +230,7 @@ def kill_often(work: Workplace, kills: int, rng: random.Random) -> list[str]:
     work.reset()
     for moment in moments:
         while True:
-            before = work.state()
-            process = work.start(work.command.again)
+            before, process = work.state(), work.start(work.command.again)
             try:
                 process.wait(moment)
             except subprocess.TimeoutExpired:
@@ -240,17 +238,11 @@ def kill_often(work: Workplace, kills: int, rng: random.Random) -> list[str]:
                 process.wait()
                 break
             too_late += 1
-            if process.returncode != work.command.status:
-                print(f"  ended with {process.returncode}: {work.message()}", file=sys.stderr)
-                is_good = False
-            is_good &= work.check(at_end=True)
+            is_good &= work.check(process.returncode)
             work.reset()
-            moment = rng.uniform(0, moment)  # This machine is faster now than it was before.
+            moment = rng.uniform(0, moment)  # The machine is faster now, or less was left to do.
         working += work.state() != before
-        readable = work.check()
-        is_good &= readable
-        if not readable or work.command.read(work.place) == work.whole:
-            work.reset()
+        is_good &= work.renew()
     is_good &= work.end()
     return [f"{kills}", f"{working}", f"{too_late}", "yes" if is_good else "**no**"]
 
@@ -264,14 +256,11 @@ def fill_often(work: Workplace, rounds: int, rng: random.Random) -> list[str]:
         with filler.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(work.place).free - room)
         status, message = work.start(work.command.again).wait(), work.message()
-        lines = message.splitlines() or [""]
-        is_refused = status == 2 and lines[-1].startswith("Error: ") and "Traceback" not in message
+        line = message.rpartition("\n")[2]
+        is_refused = status == 2 and line.startswith("Error: ") and "Traceback" not in message
         full += is_refused
         # A command that needs no more than the room that was left comes to its end.
-        if not is_refused and status != work.command.status:
-            print(f"  {room:,} bytes left: status {status}: {message}", file=sys.stderr)
-            is_good = False
-        is_good &= work.check(at_end=status == work.command.status)
+        is_good &= work.check(None if is_refused else status)
         filler.unlink()
     is_good &= work.end()
     return [f"{rounds}", f"{full}", f"{work.bytes / 1e6:.1f}", "yes" if is_good else "**no**"]

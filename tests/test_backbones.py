@@ -22,8 +22,6 @@ KERAS = {
 # Cells in pixels. Squeeze-and-excitation weighs features by the whole picture, so the models that
 # have it answer for whole patches.
 CELLS = {"mobilenetv3large": 0}
-# One EfficientNet-Lite stands for the others.
-NAMES = [name for name in BACKBONES if name not in ("efficientnetlite1", "efficientnetlite2")]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +29,7 @@ def images():
     return np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=[*BACKBONES])
 def built(request):
     # Some random weights magnify the last digit of a number to another answer.
     keras.utils.set_random_seed(0)
@@ -43,10 +41,7 @@ def test_each_is_as_wide_as_the_table_says_and_applies_its_preprocessing_once(bu
     base = model.get_layer(name)
     assert base.trainable_weights == []
     assert base.output_shape[-1] == BACKBONES[name].features
-    if name in KERAS:
-        prepared = KERAS[name].preprocess_input(images.copy())
-    else:  # Keras has no EfficientNet-Lite.
-        prepared = (images - 127) / 128
+    prepared = KERAS[name].preprocess_input(images.copy())
     expected = keras.ops.mean(base(prepared, training=False), axis=(1, 2))
     frozen = split_model(model).frozen
     np.testing.assert_allclose(frozen(images, training=False), expected, rtol=1e-3, atol=1e-3)
@@ -107,8 +102,6 @@ def offline(monkeypatch):
 def test_weights_that_cannot_be_downloaded_are_named(offline):
     with pytest.raises(MissingWeightsError, match=r"example\.org.* as resnet50\.weights\.h5"):
         build_backbone("resnet50", 32, "imagenet")
-    with pytest.raises(MissingWeightsError, match=r"recipes/efficientnet_lite\.py makes them"):
-        build_backbone("efficientnetlite0", 32, "imagenet")
 
 
 def test_without_a_download_one_line_says_that_the_base_in_the_box_is_used(offline, capsys):

@@ -9,11 +9,11 @@ import crackclf
 
 PACKAGE = Path(crackclf.__file__).parent
 ORDER = [
-    *("errors", "cores", "files", "images", "listing", "quiet", "splits", "folders", "data"),
-    *("download", "sample", "calibration", "evaluation", "curves", "plots", "card", "litert"),
-    *("conversion", "saving", "prediction", "judging", "augmentation", "efficientnet_lite"),
-    *("backbones", "model", "ensemble", "callbacks", "features", "settings", "training"),
-    *("pipeline", "photos", "audit", "compare", "export", "cluster", "app", "cli"),
+    *("errors", "files", "images", "listing", "quiet", "splits", "folders", "data", "download"),
+    *("sample", "calibration", "evaluation", "curves", "plots", "litert", "conversion", "saving"),
+    *("prediction", "augmentation", "backbones", "model", "ensemble", "callbacks", "features"),
+    *("settings", "training", "pipeline", "photos", "audit", "compare", "export", "cluster"),
+    *("app", "cli"),
 ]
 ANSWERING = {*ORDER[: ORDER.index("augmentation")], "photos"} - {"data", "conversion"}
 FILES = sorted(PACKAGE.rglob("*.py"))[1:]  # Without `__init__.py` of the package.

@@ -23,5 +23,5 @@ def _build(include_top: bool, weights: None, input_shape: tuple[int, int, int]) 
 
 
 TINY = dataclasses.replace(
-    BACKBONES["efficientnetlite0"], application=_build, features=64, weights_name="tiny"
+    BACKBONES["mobilenetv2"], application=_build, features=64, weights_name="tiny"
 )

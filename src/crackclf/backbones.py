@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from crackclf.efficientnet_lite import efficientnet_lite
 from crackclf.errors import UserError, notice
 from crackclf.files import sha256, user_path
 from crackclf.saving import load_keras_model, open_model
@@ -55,7 +54,6 @@ def _caffe() -> keras.Layer:
 
 _K = keras.applications
 _centred = partial(keras.layers.Rescaling, 1 / 127.5, -1, name="preprocessing")
-_unit = partial(keras.layers.Rescaling, 1 / 128, -127 / 128, name="preprocessing")
 _inside = partial(keras.layers.Identity, name="preprocessing")  # The application does it itself.
 
 _APACHE = "Apache-2.0"
@@ -64,10 +62,6 @@ _V2 = "Sandler et al. 2018, arXiv:1801.04381, TensorFlow Models"
 _V3 = "Howard et al. 2019, arXiv:1905.02244, TensorFlow Models"
 _EFFICIENTNET = "Tan & Le 2021, arXiv:2104.00298, google/automl"
 _CONVNEXT = "Liu et al. 2022, arXiv:2201.03545, facebookresearch/ConvNeXt"
-_LITE = "Tan & Le 2019, arXiv:1905.11946, tensorflow/tpu, by recipes/efficientnet_lite.py"
-_lite0 = partial(efficientnet_lite, 1.0, 1.0)
-_lite1 = partial(efficientnet_lite, 1.0, 1.1)
-_lite2 = partial(efficientnet_lite, 1.1, 1.2)
 
 _ROWS = [
     Backbone(_K.MobileNetV2, _centred, 224, 1280, _APACHE, _V2, "mobilenetv2"),
@@ -76,9 +70,6 @@ _ROWS = [
     Backbone(_K.ResNet50, _caffe, 224, 2048, "MIT", "He et al. 2015, arXiv:1512.03385", "resnet50"),
     Backbone(_K.EfficientNetV2B0, _inside, 224, 1280, _APACHE, _EFFICIENTNET, "efficientnetv2b0"),
     Backbone(_K.ConvNeXtTiny, _inside, 224, 768, "MIT", _CONVNEXT, "convnexttiny"),
-    Backbone(_lite0, _unit, 224, 1280, _APACHE, _LITE, "efficientnetlite0"),
-    Backbone(_lite1, _unit, 240, 1280, _APACHE, _LITE, "efficientnetlite1"),
-    Backbone(_lite2, _unit, 260, 1280, _APACHE, _LITE, "efficientnetlite2"),
 ]
 BACKBONES = {row.weights_name: row for row in _ROWS}
 

@@ -169,8 +169,9 @@ def test_exif_gives_each_photo_its_position_and_a_distance_its_scale(inspector, 
     assert (rows[1]["mm_per_pixel"], rows[1]["length_mm"]) == (None, None)
     cracks = table(tmp_path / "out" / "cracks.csv")
     assert [row["width_class"] for row in cracks] == ["5 to 50 mm", ""]
-    places = [rows[0][name] for name in ("longitude", "latitude", "altitude")]
-    assert places == [151.25, -33.5, 40.5]
+    (feature,) = json.loads((tmp_path / "out" / "positions.geojson").read_text())["features"]
+    assert feature["geometry"]["coordinates"] == [151.25, -33.5, 40.5]
+    assert feature["properties"]["length_mm"] == rows[0]["length_mm"]
 
 
 def test_other_or_impossible_settings_are_refused_and_nothing_is_changed(site, inspector, tmp_path):

@@ -7,7 +7,6 @@ from PIL import Image
 from scipy.signal import convolve
 
 from conftest import build_card, build_keras, draw_blot, from_keras
-from crackclf.errors import UserError
 from crackclf.photos.maps import find_regions, map_cracks
 
 SIZE = (400, 300)  # Of a photo whose map has cells of 10 x 10 pixels.
@@ -32,8 +31,15 @@ def build_with_head(image_size: int, pooling: list, name: str):
     return from_keras(model, build_card(image_size=image_size, sha256={"model.keras": name}))
 
 
-def test_calibration_and_the_order_of_the_classes_are_the_cards(classifier):
-    photo = draw_smooth(120, 80)
+@pytest.fixture(scope="module")
+def tile_classifier():
+    """The same probabilities, but of patches only: their pixels are not pooled."""
+    return build_with_head(32, [keras.layers.Flatten()], "tiles")
+
+
+@pytest.mark.parametrize("name", ["classifier", "tile_classifier"])
+def test_calibration_and_the_order_of_the_classes_are_the_cards(name, request):
+    classifier, photo = request.getfixturevalue(name), draw_smooth(120, 80)
     expected = map_cracks(photo, classifier)
     card = dataclasses.replace(classifier.card, temperature=2.0, positive_class="Negative")
     other = map_cracks(photo, dataclasses.replace(classifier, card=card))
@@ -71,15 +77,22 @@ def test_a_photo_is_halved_while_it_is_two_patches_wide_and_cutting_it_changes_n
     np.testing.assert_allclose(found, map_whole(photo, classifier, scales), atol=1e-4)
 
 
-def test_a_model_that_answers_for_patches_only_is_refused():
-    with pytest.raises(UserError, match=r"patches only.* Train one without hidden_units"):
-        map_cracks(draw_blot(), build_with_head(32, [keras.layers.Flatten()], "patches"))
+def test_tile_by_tile_finds_the_same_and_a_notice_comes_once(classifier, tile_classifier, capsys):
+    card = dataclasses.replace(tile_classifier.card, sha256={"model.keras": "another"})
+    tile_classifier = dataclasses.replace(tile_classifier, card=card)
+    photo = draw_smooth(320, 240, grain=80)
+    cells, tiles, _ = (map_cracks(photo, x) for x in (classifier, *2 * [tile_classifier]))
+    cells = np.asarray(Image.fromarray(cells).resize(tiles.shape[::-1], Image.Resampling.BOX))
+    assert tiles.shape == (16, 20)
+    assert np.corrcoef(cells.ravel(), tiles.ravel())[0, 1] > 0.95
+    assert capsys.readouterr().err.count("tile by tile") == 1
 
 
-def test_patches_and_cells_of_an_odd_size_are_mapped_as_well():
-    pooling = [keras.layers.AveragePooling2D(3), keras.layers.GlobalAveragePooling2D()]
-    odd = build_with_head(33, pooling, "odd")
-    assert odd.card.cell_size == 3
+@pytest.mark.parametrize("cell_size", [3, 0])
+def test_patches_and_cells_of_an_odd_size_are_mapped_as_well(cell_size):
+    by_cells = [keras.layers.AveragePooling2D(3), keras.layers.GlobalAveragePooling2D()]
+    odd = build_with_head(33, by_cells if cell_size else [keras.layers.Flatten()], "odd")
+    assert odd.card.cell_size == cell_size
     probability = map_cracks(draw_blot((0, 0, 100, 150), (200, 150)), odd)
     left, right = np.array_split(probability, 2, axis=1)
     assert left.mean() > 0.8 > 0.2 > right.mean()

@@ -59,10 +59,11 @@ def inspect(
 
     The folder --out gets
       report.html        one page to mail or print
-      photos.csv         one row per photo, with its position, if EXIF has it
+      photos.csv         one row per photo
       cracks.csv         one row per crack: length, width, place
       cracks.coco.json   outlines of the cracks, for annotation tools
       inspection.json    all results
+      positions.geojson  where the photos were taken, if EXIF has it
       overlays/          each photo beside its traced cracks
 
     The exit status is 2 when a photo cannot be read. The others are inspected.

@@ -48,8 +48,9 @@ def inspect_photos(
     """Inspects photos and writes pictures, tables and a report.
 
     The folder gets `report.html`, which needs no other file, `photos.csv`, `cracks.csv`,
-    `inspection.json`, `cracks.coco.json` for annotation tools, and in `overlays/` a picture of each
-    photo. Called again with the same settings, it inspects only new photos, and adds them.
+    `inspection.json`, `cracks.coco.json` for annotation tools, `positions.geojson` when EXIF says
+    where photos were taken, and in `overlays/` a picture of each photo. Called again with the same
+    settings, it inspects only new photos, and adds them.
 
     Args:
         paths: photos, and folders that are searched through all their sub-folders.
@@ -220,6 +221,11 @@ def write_report(
     write_whole(out / "cracks.coco.json", json.dumps(coco) + "\n")
     write_whole(out / "photos.csv", format_table(records.COLUMNS, rows))
     write_whole(out / "cracks.csv", format_table(records.CRACK_COLUMNS, cracks))
+    features = [records.to_feature(row) for row in rows if row["latitude"] is not None]
+    positions = {"type": "FeatureCollection", "features": features}
+    (out / "positions.geojson").unlink(missing_ok=True)  # Of an earlier call, with other photos.
+    if features:
+        write_whole(out / "positions.geojson", json.dumps(positions, indent=1) + "\n")
     return rows
 
 

@@ -8,22 +8,25 @@ arXiv:1512.04150); those of a cell become the mean over half a patch around it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from crackclf.errors import UserError
+from crackclf.errors import UserError, notice
 from crackclf.files import cores
 from crackclf.images import resize
+from crackclf.litert import SHARE
 from crackclf.prediction import Classifier
 
 Size = tuple[int, int]
 Span = tuple[int, int, int]
+Read = Callable[[np.ndarray], np.ndarray]
 Ring = tuple[tuple[float, float], ...]
 
 REACH = 0.5  # Regions reach out to where a crack is as probable; docs/inspect.md measures it.
@@ -31,27 +34,32 @@ _CONTEXT = 2  # Cells read around a block, so that its edge is none to the netwo
 _PATCHES = 22  # Patches in a block at most. Larger blocks leave a core's cache.
 _BAND = 64  # Rows that a core resizes at a time.
 _LEAST = 16  # Cells that a block may be long in any case.
+_notice_once = cache(notice)  # Not for each photo.
 
 
 def map_cracks(photo: Image.Image, classifier: Classifier) -> np.ndarray:
     """Maps the calibrated probability of a crack, float32 of shape (rows, columns) in 0..1."""
-    card, cell = classifier.card, classifier.card.cell_size
-    if not cell:
-        raise UserError(
-            "this model answers for patches only, because its head is not linear. Train one "
-            "without hidden_units for photos"
+    card = classifier.card
+    if card.cell_size:
+        cell, margin = card.cell_size, _CONTEXT
+        read = lambda pixels: card.log_odds(classifier.graph(pixels[None])[0])
+    else:
+        _notice_once(
+            f"model {card.fingerprint[:8]} answers for patches only, so photos are read tile by "
+            "tile, which is slow"
         )
+        cell, margin, read = -(-card.image_size // 2), 1, partial(_read_tiles, classifier)
     patch, window = -(-card.image_size // cell), card.image_size // cell // 2 | 1
     scale = card.image_size / (card.patch_size or card.image_size)
     levels = level_sizes((photo.height, photo.width), scale / cell, patch)
-    blocks = block_sizes(levels, max(math.isqrt(_PATCHES * patch**2), _LEAST))
+    blocks = block_sizes(levels, margin, max(math.isqrt(_PATCHES * patch**2), _LEAST))
     rows, columns = levels[0]
     total = np.zeros((rows, columns), np.float32)
     pixels = _resize(photo, rows * cell, columns * cell)
     for level, (size, block) in enumerate(zip(levels, blocks, strict=True)):
         if level:
             pixels = np.asarray(Image.fromarray(pixels).reduce(2))
-        odds = Image.fromarray(_smooth(_scan(pixels, classifier, size, block), window))
+        odds = Image.fromarray(_smooth(_scan(pixels, read, size, block, margin), window))
         total += 0.5**level * np.asarray(odds.resize((columns, rows), Image.Resampling.BILINEAR))
     total /= sum(0.5**level for level in range(len(levels)))
     if not np.isfinite(total).all():
@@ -67,7 +75,7 @@ def level_sizes(size: Size, density: float, patch: int) -> list[Size]:
     return [(rows >> level, columns >> level) for level in range(depth)]
 
 
-def block_sizes(levels: Sequence[Size], limit: int) -> list[Size]:
+def block_sizes(levels: Sequence[Size], margin: int, limit: int) -> list[Size]:
     """Rows and columns of each scale's blocks, of at most `limit**2` cells, the fewest in all."""
 
     def choose(side: int) -> list[Size]:
@@ -75,42 +83,42 @@ def block_sizes(levels: Sequence[Size], limit: int) -> list[Size]:
         for rows, columns in levels:
             # LiteRT prepares the network for each size, so one serves all scales that it fits.
             if block[0] > rows or block[1] > columns:
-                short = _even_length(min(rows, columns), side)
-                long = _even_length(max(rows, columns), side**2 // short)
+                short = _even_length(min(rows, columns), side, margin)
+                long = _even_length(max(rows, columns), side**2 // short, margin)
                 block = (short, long) if rows <= columns else (long, short)
             chosen.append(block)
         return chosen
 
     def count_cells(chosen: list[Size]) -> int:
         pairs = zip(levels, chosen, strict=True)
-        return sum(len(cut(size, block)) * math.prod(block) for size, block in pairs)
+        return sum(len(cut(size, block, margin)) * math.prod(block) for size, block in pairs)
 
     return min(map(choose, range(limit, limit * 2 // 3, -1)), key=count_cells)
 
 
-def cut(size: Size, block: Size) -> list[tuple[Span, Span]]:
+def cut(size: Size, block: Size, margin: int) -> list[tuple[Span, Span]]:
     """Cuts a picture into overlapping blocks. What is kept of them covers it once.
 
     Of each, down and across: its first cell, the first to keep, and the one after the last to keep.
     """
     axes = []
     for cells, length in zip(size, block, strict=True):
-        count = _count(cells, length)
+        count = _count(cells, length, margin)
         firsts = np.linspace(0, cells - length, count).round().astype(int).tolist()
-        edges = [0, *(first + _CONTEXT for first in firsts[1:]), cells]
+        edges = [0, *(first + margin for first in firsts[1:]), cells]
         axes.append(list(zip(firsts, edges[:-1], edges[1:], strict=True)))
     return list(product(*axes))
 
 
-def _count(cells: int, length: int) -> int:
+def _count(cells: int, length: int, margin: int) -> int:
     """How many spans of a length cover a side; neighbours share two margins."""
-    return max(1, -(-(cells - 2 * _CONTEXT) // (length - 2 * _CONTEXT)))
+    return max(1, -(-(cells - 2 * margin) // (length - 2 * margin)))
 
 
-def _even_length(cells: int, longest: int) -> int:
+def _even_length(cells: int, longest: int, margin: int) -> int:
     """The length of spans that cover a side evenly."""
-    count = _count(cells, longest)
-    return -(-(cells + 2 * _CONTEXT * (count - 1)) // count)
+    count = _count(cells, longest, margin)
+    return -(-(cells + 2 * margin * (count - 1)) // count)
 
 
 def _resize(photo: Image.Image, height: int, width: int) -> np.ndarray:
@@ -126,19 +134,18 @@ def _resize(photo: Image.Image, height: int, width: int) -> np.ndarray:
     return pixels
 
 
-def _scan(pixels: np.ndarray, classifier: Classifier, size: Size, block: Size) -> np.ndarray:
+def _scan(pixels: np.ndarray, read: Read, size: Size, block: Size, margin: int) -> np.ndarray:
     """Log-odds of shape (rows, columns). Each core reads one block at a time."""
     odds, cell = np.empty(size, np.float32), pixels.shape[0] // size[0]
 
     def fill(spans: tuple[Span, Span]) -> None:
         (top, *rows), (left, *columns) = spans
         seen = pixels[top * cell :, left * cell :][: block[0] * cell, : block[1] * cell]
-        found = classifier.card.log_odds(classifier.graph(seen[None])[0])
-        kept = slice(*(x - top for x in rows)), slice(*(x - left for x in columns))
-        odds[slice(*rows), slice(*columns)] = found[kept]
+        found = read(seen)[slice(*(x - top for x in rows)), slice(*(x - left for x in columns))]
+        odds[slice(*rows), slice(*columns)] = found
 
     with ThreadPoolExecutor(cores()) as pool:
-        list(pool.map(fill, cut(size, block)))
+        list(pool.map(fill, cut(size, block, margin)))
     return odds
 
 
@@ -151,6 +158,22 @@ def _smooth(odds: np.ndarray, window: int) -> np.ndarray:
         counts = np.expand_dims(last - first, 1 - axis)
         odds = (sums.take(last, axis) - sums.take(first, axis)) / counts
     return odds.astype(np.float32)
+
+
+def _read_tiles(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
+    """Log-odds of cells half a patch wide, for a model that answers for whole patches only."""
+    card, side = classifier.card, classifier.card.image_size
+    step = -(-side // 2)
+    tiles = np.lib.stride_tricks.sliding_window_view(pixels, (side, side), axis=(0, 1))
+    tiles = tiles[::step, ::step].transpose(0, 1, 3, 4, 2)
+    rows, columns = tiles.shape[:2]
+    places = np.indices((rows, columns)).reshape(2, -1)
+    parts = [places[:, i : i + SHARE] for i in range(0, places.shape[1], SHARE)]
+    answers = np.concatenate([classifier.graph(tiles[tuple(part)])[:, 0, 0] for part in parts])
+    # Each cell gets the mean of the tiles that cover it.
+    odds = np.pad(card.log_odds(answers).reshape(rows, columns), 1, constant_values=np.nan)
+    corners = [odds[i : rows + 1 + i, j : columns + 1 + j] for i in (0, 1) for j in (0, 1)]
+    return np.nanmean(corners, axis=0)
 
 
 @dataclass(frozen=True)

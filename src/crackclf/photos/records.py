@@ -129,3 +129,13 @@ def _outline(line: Sequence[Any], mean_width: float | None) -> list[float]:
     along /= np.maximum(np.hypot(*along.T), 1e-9)[:, None]
     across = along[:, ::-1] * (-1, 1) * np.maximum(widths / 2, 0.5)[:, None]
     return np.concatenate([points + across, (points - across)[::-1]]).round(1).ravel().tolist()
+
+
+def to_feature(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A GeoJSON feature (RFC 7946) of a row: the point where the photo was taken."""
+    place = [row[name] for name in ("longitude", "latitude", "altitude") if row[name] is not None]
+    names = ["file", "verdict", "probability", "taken", "cracks", "length_px", "max_width_px"]
+    names += [name for name in ("length_mm", "max_width_mm") if row[name] is not None]
+    geometry = {"type": "Point", "coordinates": place}
+    properties = {name: row[name] for name in names}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
