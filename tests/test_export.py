@@ -134,6 +134,16 @@ def test_nothing_is_overwritten_and_wrong_names_are_refused(name, format, messag
     assert {file.read_text() for file in there} == {"mine"}
 
 
+def test_what_a_kill_left_does_not_stop_the_next_export(folder, tmp_path):
+    exported = tmp_path / "m.tflite"
+    export_model(folder, exported, "litert")
+    exported.unlink()  # It is the last to take its name.
+    with pytest.raises(UserError, match=r"m\.json: already exists"):
+        export_model(folder, tmp_path / "m.onnx", "onnx")  # Of another file.
+    export_model(folder, exported, "litert")
+    assert {path.name for path in tmp_path.glob("m.*")} == {"m.tflite", "m.json"}
+
+
 def test_a_folder_that_is_no_model_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         export_model(tmp_path / "nowhere", tmp_path / "m.tflite", "litert")

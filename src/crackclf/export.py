@@ -75,7 +75,11 @@ def export_model(model: str | os.PathLike, path: str | os.PathLike, format: str)
     if not path.name.endswith(suffix):
         raise UserError(f"{path}: expected a name ending in {suffix} for {format}.")
     name = path.name.removesuffix(suffix)
-    for file in (path, path.with_name(f"{name}.json"), path.with_name(f"{name}.bin")):
+    beside = path.with_name(f"{name}.json")
+    about: dict[str, Any] = {"file": path.name}
+    # A kill between the last renames leaves all but the file itself, and the JSON names that.
+    is_left = beside.is_file() and json.dumps(about)[1:-1] in beside.read_text(errors="replace")
+    for file in (path,) if is_left else (path, beside, path.with_name(f"{name}.bin")):
         if os.path.lexists(file):
             raise UserError(f"{file}: already exists, and crackclf overwrites nothing.")
     # Without this module OpenVINO does not report its use over the network.
@@ -84,7 +88,7 @@ def export_model(model: str | os.PathLike, path: str | os.PathLike, format: str)
         need(package, "export")
     classifier, serving = load_model(model), _build_serving(model)
     card, difference, rng = classifier.card, 0.0, np.random.default_rng(0)
-    about = {x: getattr(card, x) for x in ("class_names", "positive_class", "threshold")}
+    about |= {x: getattr(card, x) for x in ("class_names", "positive_class", "threshold")}
     about |= {"written_by": f"crackclf {__version__}", "model_sha256": card.fingerprint}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".crackclf-", dir=path.parent) as folder:
@@ -105,8 +109,9 @@ def export_model(model: str | os.PathLike, path: str | os.PathLike, format: str)
             )
         Path(folder, f"{name}.json").write_text(json.dumps(about, indent=2) + "\n")
         size = sum(part.stat().st_size for part in Path(folder).rglob("*"))
-        # The file itself comes last: where it is, the others are.
-        for part in sorted(Path(folder).iterdir(), key=lambda part: part == file):
+        # The JSON comes first and the file itself last: where it is, the others are.
+        parts = sorted(Path(folder).iterdir(), key=lambda x: (x == file, x.suffix == ".bin"))
+        for part in parts:
             with writing(path.with_name(part.name)) as draft:
                 part.rename(draft)
     return Export(path, size, _COUNT * len(_SIDES), difference)

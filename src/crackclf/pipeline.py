@@ -1,6 +1,7 @@
 """A folder of images becomes a trained, tested and saved model, in one call."""
 
 import dataclasses
+import errno
 import inspect
 import json
 import os
@@ -114,9 +115,11 @@ def _open_run(
         raise UserError(f"{logs}: {words}, or name another model folder.") from None
     except Exception as error:
         # h5py and NumPy report a full disk as an OSError, TensorFlow as an error of its own.
-        if not isinstance(error, OSError) and "No space left" not in str(error):
+        is_full = "No space left" in str(error)
+        if not isinstance(error, OSError) and not is_full:
             raise
-        words = f"the training stopped ({error}). Mend the cause and run the same command again"
+        reason = os.strerror(errno.ENOSPC) if is_full else error  # h5py writes several lines.
+        words = f"the training stopped ({reason}). Mend the cause and run the same command again"
         raise UserError(f"{logs}: {words}.") from error
 
 

@@ -142,6 +142,23 @@ def test_two_at_once_into_one_folder_leave_what_one_leaves(site, inspector, tmp_
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
 
 
+def test_a_report_that_cannot_be_written_leaves_the_earlier_one(
+    site, inspector, tmp_path, monkeypatch
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    inspect_photos([site], inspector, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    draw_blot(LINE, LARGE).save(tmp_path / "more.png")
+    monkeypatch.setattr("crackclf.photos.folder.format_table", full)
+    with pytest.raises(OSError, match="No space left"):
+        inspect_photos([tmp_path / "more.png"], inspector, tmp_path / "out")
+    after = contents(tmp_path / "out")
+    assert {name: after[name] for name in before} == before
+    assert not any(name.startswith(".crackclf-") for name in after)
+
+
 def test_other_photos_are_added_to_those_of_an_earlier_call(site, inspector, tmp_path):
     inspect_photos([site], inspector, tmp_path / "out")
     draw_blot(LINE, LARGE).save(tmp_path / "more.png")

@@ -72,6 +72,11 @@ def main() -> None:
         raise
     except errors.UserError as error:
         message = str(error)
+        if "file write failed" in str(error.__cause__):
+            # HDF5 crashes the process at its end when it could not write out a file.
+            sys.stdout.flush()
+            print(f"Error: {message}", file=sys.stderr, flush=True)
+            os._exit(2)
     except OSError as error:
         name = "" if error.filename is None else f"{errors.show(str(error.filename))}: "
         message = f"{name}{error.strerror or error}."

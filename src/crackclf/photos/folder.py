@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -158,7 +158,7 @@ def _open_folder(out: Path, settings: dict[str, Any]) -> None:
         raise UserError(f"{show(out)}: {reason}. Name another folder with --out.")
     # The settings come first: they mark the folder as one of crackclf.
     write_whole(out / _SETTINGS, json.dumps(settings, indent=2) + "\n")
-    for name in (_PARTS, _OVERLAYS):
+    for name in ("", _PARTS, _OVERLAYS):
         (out / name).mkdir(exist_ok=True)
         remove_drafts(out / name)
 
@@ -194,38 +194,46 @@ def write_report(
     page = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     before, after = page.split("<!--photos-->")
     rows, cracks, images, annotations, results = [], [], [], [], []
-    with writing(out / "report.html") as draft, draft.open("w", encoding="utf-8") as shown:
-        shown.write(f"{before}{_embed(settings)}\n")
-        # One at a time: with their pictures, all photos may not fit into memory.
-        for number, record in enumerate(map(dict, photos), 1):
-            pictures = {name: record.pop(name) for name in _PICTURES if name in record}
-            pictures["original"] = ""  # Or the path from the report to the photo.
-            if Path(record["file"]).is_file():
-                with suppress(ValueError):  # It is on another drive.
-                    path = Path(os.path.relpath(record["file"], out))
-                    pictures["original"] = quote(path.as_posix())
-            shown.write(f"{_embed(record)}{_embed(pictures)}\n")
-            results.append(json.dumps(record))
-            rows.append(records.to_row(record) | {"overlay": record.get("overlay")})
-            cracks += records.to_crack_rows(record)
-            annotations += records.to_annotations(record, number, len(annotations) + 1)
-            if not record["error"]:
-                size = {name: record[name] for name in ("width", "height")}
-                images.append({"id": number, "file_name": record["file"], **size})
-        shown.write(after)
-    head = json.dumps({"written_by": settings["written_by"], "settings": dict(settings)})
-    results = ",\n".join(results)
-    write_whole(out / "inspection.json", f'{head[:-1]}, "photos": [\n{results}\n]}}\n')
-    categories = [{"id": 1, "name": settings["positive_class"]}]
-    coco = {"annotations": annotations, "images": images, "categories": categories}
-    write_whole(out / "cracks.coco.json", json.dumps(coco) + "\n")
-    write_whole(out / "photos.csv", format_table(records.COLUMNS, rows))
-    write_whole(out / "cracks.csv", format_table(records.CRACK_COLUMNS, cracks))
-    features = [records.to_feature(row) for row in rows if row["latitude"] is not None]
-    positions = {"type": "FeatureCollection", "features": features}
-    (out / "positions.geojson").unlink(missing_ok=True)  # Of an earlier call, with other photos.
-    if features:
-        write_whole(out / "positions.geojson", json.dumps(positions, indent=1) + "\n")
+    with ExitStack() as files:
+        # They take their names when all are written, so that they agree.
+        shown = files.enter_context(writing(out / "report.html")).open("w", encoding="utf-8")
+        with shown:
+            shown.write(f"{before}{_embed(settings)}\n")
+            # One at a time: with their pictures, all photos may not fit into memory.
+            for number, record in enumerate(map(dict, photos), 1):
+                pictures = {name: record.pop(name) for name in _PICTURES if name in record}
+                pictures["original"] = ""  # Or the path from the report to the photo.
+                if Path(record["file"]).is_file():
+                    with suppress(ValueError):  # It is on another drive.
+                        path = Path(os.path.relpath(record["file"], out))
+                        pictures["original"] = quote(path.as_posix())
+                shown.write(f"{_embed(record)}{_embed(pictures)}\n")
+                results.append(json.dumps(record))
+                rows.append(records.to_row(record) | {"overlay": record.get("overlay")})
+                cracks += records.to_crack_rows(record)
+                annotations += records.to_annotations(record, number, len(annotations) + 1)
+                if not record["error"]:
+                    size = {name: record[name] for name in ("width", "height")}
+                    images.append({"id": number, "file_name": record["file"], **size})
+            shown.write(after)
+        head = json.dumps({"written_by": settings["written_by"], "settings": dict(settings)})
+        listed = ",\n".join(results)
+        categories = [{"id": 1, "name": settings["positive_class"]}]
+        coco = {"annotations": annotations, "images": images, "categories": categories}
+        texts = {
+            "inspection.json": f'{head[:-1]}, "photos": [\n{listed}\n]}}\n',
+            "cracks.coco.json": json.dumps(coco) + "\n",
+            "photos.csv": format_table(records.COLUMNS, rows),
+            "cracks.csv": format_table(records.CRACK_COLUMNS, cracks),
+        }
+        features = [records.to_feature(row) for row in rows if row["latitude"] is not None]
+        positions = {"type": "FeatureCollection", "features": features}
+        if features:
+            texts["positions.geojson"] = json.dumps(positions, indent=1) + "\n"
+        for name, text in texts.items():
+            files.enter_context(writing(out / name)).write_bytes(text.encode())
+    if not features:  # Of an earlier call, with other photos.
+        (out / "positions.geojson").unlink(missing_ok=True)
     return rows
 
 
