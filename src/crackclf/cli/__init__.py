@@ -1,5 +1,6 @@
 """The command line. The work is done in the modules beside this folder."""
 
+import inspect
 import io
 import os
 import sys
@@ -10,23 +11,25 @@ from crackclf import __version__, errors
 from crackclf.cli import answering, images, learning
 from crackclf.cli.options import option
 
+
+def _keep_lines(text: str | None) -> str:
+    """Marks paragraphs, so that the help shows their lines as they are."""
+    return inspect.cleandoc(text or "").replace("\n\n", "\n\n\b\n")
+
+
+# Without rich, whose import takes longer than all else.
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
 )
-_PANELS = {
-    "Look for cracks": (
-        *(answering.predict, answering.inspect, answering.explain, answering.app),
-        answering.cluster,
-    ),
-    "Get images": (images.sample, images.download, images.audit),
-    "Train a model": (learning.train, learning.compare, learning.evaluate, learning.export),
-}
-for _panel, _commands in _PANELS.items():
-    for _command in _commands:
-        app.command(rich_help_panel=_panel)(_command)
+for _command in (
+    *(answering.predict, answering.inspect, answering.explain, answering.app, answering.cluster),
+    *(images.sample, images.download, images.audit),
+    *(learning.train, learning.compare, learning.evaluate, learning.export),
+):
+    app.command(help=_keep_lines(_command.__doc__))(_command)
 
 
 def _show_version(wanted: bool) -> None:
@@ -35,7 +38,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _start(
     version: bool = option(
         False, "Show the version and exit.", "--version", callback=_show_version, is_eager=True
@@ -53,6 +55,9 @@ def _start(
     """
 
 
+app.callback(help=_keep_lines(_start.__doc__))(_start)
+
+
 def main() -> None:
     """Runs the command line; a user's mistake ends in one message and exit status 2."""
     # TensorFlow's start-up notes about processors and graphics cards help no user.
@@ -62,7 +67,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # A terminal may lack some characters.
             stream.reconfigure(errors="backslashreplace")
-    message = ""
+    message, leave = "", sys.exit
     try:
         with errors.learning():
             app()
@@ -73,12 +78,10 @@ def main() -> None:
     except errors.UserError as error:
         message = str(error)
         if "file write failed" in str(error.__cause__):
-            # HDF5 crashes the process at its end when it could not write out a file.
-            sys.stdout.flush()
-            print(f"Error: {message}", file=sys.stderr, flush=True)
-            os._exit(2)
+            leave = os._exit  # HDF5 crashes the process at its end when it could not write.
     except OSError as error:
         name = "" if error.filename is None else f"{errors.show(str(error.filename))}: "
         message = f"{name}{error.strerror or error}."
-    print(f"Error: {message}", file=sys.stderr)
-    sys.exit(2)
+    sys.stdout.flush()
+    print(f"Error: {message}", file=sys.stderr, flush=True)
+    leave(2)

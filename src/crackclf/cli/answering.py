@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from crackclf.cli import options
-from crackclf.cli.options import option, scale, threshold
+from crackclf.cli.options import option
 from crackclf.errors import UserError, notice, show
 from crackclf.files import user_path, writing
 
@@ -49,11 +49,11 @@ def inspect(
     model: str = options.MODEL,
     out: Path = option("inspection", "Folder for the report. Photos are added to an earlier one."),
     mm_per_pixel: float | None = options.MM_PER_PIXEL,
-    distance: float | None = scale(None, "Metres to the surface. EXIF gives the focal length."),
-    width_classes: str = scale("", "Limits between classes of crack width in mm: 0.2,0.4,1."),
-    false_alarms: float = threshold(0.1, "Share of sound photos that may be called cracked."),
-    sound: str | None = threshold(None, "9 or more photos of sound surfaces, to measure it on."),
-    region_threshold: float | None = threshold(None, "Least probability of a crack's region."),
+    distance: float | None = option(None, "Metres to the surface. EXIF gives the focal length."),
+    width_classes: str = option("", "Limits between classes of crack width in mm: 0.2,0.4,1."),
+    false_alarms: float = option(0.1, "Share of sound photos that may be called cracked."),
+    sound: str | None = option(None, "9 or more photos of sound surfaces, to measure it on."),
+    region_threshold: float | None = option(None, "Least probability of a crack's region."),
 ) -> None:
     """Finds, traces and measures the cracks in whole photos.
 
@@ -144,12 +144,12 @@ def explain(
 def app(
     model: str = options.MODEL, port: int = option(7860, "Port of this machine.", min=1, max=65535)
 ) -> None:
-    r"""Opens a web page on this machine: drop photos, see their cracks.
+    """Opens a web page on this machine: drop photos, see their cracks.
 
     A patch gets its probability and a picture of the evidence. Whole photos
     get their traced cracks and one report to download. The page can be opened
     on this machine only, and needs no network. Ctrl-C stops it and deletes
-    the uploads. It needs pip install 'crackclf\[app]'.
+    the uploads. It needs pip install 'crackclf[app]'.
 
     Examples:
       crackclf app
@@ -169,10 +169,10 @@ def cluster(
     mm_per_pixel: float | None = options.MM_PER_PIXEL,
     address: str | None = option(None, "A running Ray cluster.", metavar="HOST:PORT"),
 ) -> None:
-    r"""Predicts or inspects many images on a Ray cluster.
+    """Predicts or inspects many images on a Ray cluster.
 
     Paths may be addresses of an object store, such as s3:// and gs://. It
-    needs pip install 'crackclf\[cluster]'.
+    needs pip install 'crackclf[cluster]'.
 
     Examples:
       crackclf cluster s3://bridges/patches/ --out found/

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from crackclf.cli import options
-from crackclf.cli.options import data, network, option, training
+from crackclf.cli.options import option
 from crackclf.files import user_path
 from crackclf.quiet import import_tensorflow
 from crackclf.settings import TrainSettings
@@ -16,7 +16,7 @@ _BACKBONES = (
 )
 _SETTINGS = option(None, "Defaults: the settings.json of an earlier training.")
 _EPOCHS = option(10, "Most passes over the training images, in each stage.")
-_BATCH_SIZE = training(32, "Images per training step.")
+_BATCH_SIZE = option(32, "Images per training step.")
 
 
 def _read_settings(context: typer.Context) -> dict:
@@ -35,28 +35,28 @@ def train(
     directory: Path = options.SPLITTABLE,
     out: Path | None = option(None, "Folder for the model. By default in saved_models/."),
     settings: Path | None = _SETTINGS,
-    validation_split: float = data(0.2, "Share of the images used for validation."),
-    test_split: float = data(0.2, "Share of the images used for the final test."),
+    validation_split: float = option(0.2, "Share of the images used for validation."),
+    test_split: float = option(0.2, "Share of the images used for the final test."),
     folds: int = option(0, "Folds of a cross-validation, 3 or more. 0: no cross-validation."),
     group_by: str | None = option(None, "Regex. Images with the same match stay in one set."),
     skip_unreadable: bool = options.SKIP_UNREADABLE,
     backbone: str = option("mobilenetv2", "Base: one that `crackclf compare --help` lists."),
-    weights: str = network("imagenet", "imagenet, concrete, random, or a .weights.h5 or .h5 file."),
-    image_size: int = network(160, "Height and width of the resized images in pixels."),
-    hidden_units: int = network(0, "Units of a hidden layer before the softmax layer. 0: none."),
-    dropout: float = network(0.2, "Share of the features dropped in training."),
+    weights: str = option("imagenet", "imagenet, concrete, random, or a .weights.h5 or .h5 file."),
+    image_size: int = option(160, "Height and width of the resized images in pixels."),
+    hidden_units: int = option(0, "Units of a hidden layer before the softmax layer. 0: none."),
+    dropout: float = option(0.2, "Share of the features dropped in training."),
     epochs: int = _EPOCHS,
     batch_size: int = _BATCH_SIZE,
-    learning_rate: float = training(1e-3, "Learning rate of the head. Fine-tuning: a hundredth."),
-    weight_decay: float = training(0.0, "Weight decay of Adam."),
-    label_smoothing: float = training(0.0, "Share of each label spread over all classes."),
-    patience: int = training(3, "Epochs without a lower validation loss until a stage stops."),
-    class_weights: str = training("auto", "balanced, none, or auto: balanced from a ratio of 3."),
-    augmentation: bool = training(True, "Flip and turn the training images, change their light."),
-    cache_features: bool = training(True, "Run the frozen base once, not in every epoch."),
-    views: int | None = training(None, "Cached variants of an image. By default 1 to 8."),
+    learning_rate: float = option(1e-3, "Learning rate of the head. Fine-tuning: a hundredth."),
+    weight_decay: float = option(0.0, "Weight decay of Adam."),
+    label_smoothing: float = option(0.0, "Share of each label spread over all classes."),
+    patience: int = option(3, "Epochs without a lower validation loss until a stage stops."),
+    class_weights: str = option("auto", "balanced, none, or auto: balanced from a ratio of 3."),
+    augmentation: bool = option(True, "Flip and turn the training images, change their light."),
+    cache_features: bool = option(True, "Run the frozen base once, not in every epoch."),
+    views: int | None = option(None, "Cached variants of an image. By default 1 to 8."),
     fine_tune: int = option(0, "Blocks at the end of the base to train in a second stage."),
-    seed: int = training(0, "Seed of split, shuffling, augmentation, dropout and head."),
+    seed: int = option(0, "Seed of split, shuffling, augmentation, dropout and head."),
     positive: str | None = option(None, "Class of the cracked images."),
     threshold_for: str | None = option(None, "Goal of the threshold, such as recall=0.98."),
 ) -> None:
@@ -146,13 +146,13 @@ def export(
     format: str = option(..., "One of onnx, openvino, litert and saved_model."),
     out: Path = option(..., "File ending in .onnx, .xml or .tflite; else a folder."),
 ) -> None:
-    r"""Writes a model as ONNX, OpenVINO, LiteRT or SavedModel, and checks it.
+    """Writes a model as ONNX, OpenVINO, LiteRT or SavedModel.
 
     The file takes RGB images of any size and gives calibrated probabilities.
     Resizing, preprocessing and softmax are part of it. Class names and
     threshold are written beside it as JSON. The file is run and compared with
     the model. A file whose probabilities differ is removed. It needs
-    pip install 'crackclf\[export]'.
+    pip install 'crackclf[export]'.
 
     Examples:
       crackclf export shipped --format onnx --out crack.onnx

@@ -12,9 +12,9 @@ from crackclf.errors import UserError, notice
 from crackclf.files import check_result_path, write_whole
 
 
-def option(default: Any, help: str, *names: str, panel: str | None = None, **more: Any) -> Any:
-    """An option of a command. Those of a panel are shown together, below the most used ones."""
-    return typer.Option(default, *names, help=help, rich_help_panel=panel, **more)
+def option(default: Any, help: str, *names: str, **more: Any) -> Any:
+    """An option of a command."""
+    return typer.Option(default, *names, help=help, **more)
 
 
 def result(help: str, name: str, start: str) -> Any:
@@ -22,9 +22,6 @@ def result(help: str, name: str, start: str) -> Any:
     return option(None, help, name, callback=lambda path: path and check_result_path(path, start))
 
 
-data, network, training, scale, threshold = (
-    partial(option, panel=panel) for panel in ("Data", "Model", "Training", "Scale", "Threshold")
-)
 _folder = partial(typer.Argument, exists=True, file_okay=False)
 _MODEL = "Folder of a saved model, or the word shipped: the model in the box."
 _CLASSES = "Folder with one sub-folder of images per class, e.g. Negative/ and Positive/."
@@ -33,10 +30,10 @@ LABELLED = _folder(help=_CLASSES)
 SPLITTABLE = _folder(help=f"{_CLASSES} Or one with train/, validation/ and test/.")
 NEW_FOLDER = typer.Argument(help="Folder to make.")
 MODEL_ARGUMENT = typer.Argument(help=_MODEL)
-MODEL = network("shipped", _MODEL)
+MODEL = option("shipped", _MODEL)
 JSON = result("Also write all figures to this file.", "--json", '{\n  "written_by": "crackclf"')
-SKIP_UNREADABLE = data(False, "Leave out unreadable files.", "--skip-unreadable")
-MM_PER_PIXEL = scale(None, "Millimetres on the surface per pixel.")
+SKIP_UNREADABLE = option(False, "Leave out unreadable files.", "--skip-unreadable")
+MM_PER_PIXEL = option(None, "Millimetres on the surface per pixel.")
 
 
 def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
