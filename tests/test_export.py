@@ -142,6 +142,9 @@ def test_what_a_kill_left_does_not_stop_the_next_export(folder, tmp_path):
         export_model(folder, tmp_path / "m.onnx", "onnx")  # Of another file.
     export_model(folder, exported, "litert")
     assert {path.name for path in tmp_path.glob("m.*")} == {"m.tflite", "m.json"}
+    (tmp_path / "n.json").write_text('{"file": "n.tflite", "of": "mine"}')
+    with pytest.raises(UserError, match=r"n\.json: already exists"):
+        export_model(folder, tmp_path / "n.tflite", "litert")
 
 
 def test_a_folder_that_is_no_model_is_named(tmp_path):

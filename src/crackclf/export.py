@@ -78,7 +78,8 @@ def export_model(model: str | os.PathLike, path: str | os.PathLike, format: str)
     beside = path.with_name(f"{name}.json")
     about: dict[str, Any] = {"file": path.name}
     # A kill between the last renames leaves all but the file itself, and the JSON names that.
-    is_left = beside.is_file() and json.dumps(about)[1:-1] in beside.read_text(errors="replace")
+    start = json.dumps(about | {"class_names": []}, indent=2).removesuffix("]\n}")
+    is_left = beside.is_file() and beside.read_text(errors="replace").startswith(start)
     for file in (path,) if is_left else (path, beside, path.with_name(f"{name}.bin")):
         if os.path.lexists(file):
             raise UserError(f"{file}: already exists, and crackclf overwrites nothing.")
