@@ -1,40 +1,22 @@
-"""Augmented views of images, each decided by a seed and its number alone."""
+"""Views of images to train on: parts at many scales, turned, joined, and seen by many cameras."""
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from crackclf.images import read_image
-from drawn_concrete.make import make_patch
-from sets import LEAST_CRACK, Item
+from drawn import CENTRE, tile
+from network import STRIDE
+from sets import Item
 
-_DRAWN = 1_000_000  # Patches that may be drawn before they repeat.
+_ZOOM = (-2.0, -0.2, 1.0)  # Of a view, as powers of 2: least, most frequent and greatest.
+_WHOLE = 0.75  # Side of a cracked patch that a view shows at least: the crack is likely in it.
+_SURE, _TOUCHED = 0.45, 0.03  # Shares of a pixel of the mask: crack, and not known.
+LEAST = 6  # Pixels of the mask in a cracked view.
 
-
-def draw_schedule(sizes: Sequence[int], weights: Sequence[float], n: int, seed: int) -> np.ndarray:
-    """Draws the image of each view: sets by weight, the images of a set in turn.
-
-    Args:
-        sizes: number of images of each set; the images are numbered set after set.
-        weights: each set's share of the views, summing to 1.
-        n: number of views.
-        seed: of the draw.
-
-    Returns:
-        int array of shape (n,): image numbers. All images of a set are drawn once before any is
-        drawn again.
-    """
-    rng = np.random.default_rng(seed)
-    which = rng.choice(len(sizes), size=n, p=weights)
-    schedule = np.empty(n, dtype=np.int64)
-    for index, (size, start) in enumerate(zip(sizes, np.cumsum([0, *sizes]), strict=False)):
-        wanted = int((which == index).sum())
-        rounds = [rng.permutation(size) for _ in range(-(-wanted // max(1, size)))]
-        schedule[which == index] = start + np.concatenate([np.empty(0, int), *rounds])[:wanted]
-    return schedule
+View = tuple[Image.Image, np.ndarray, bool]
 
 
 @dataclass
@@ -42,97 +24,106 @@ class Views:
     """Views of sets of images; view i is always the same.
 
     Args:
-        sets: images by name; those of "drawn" are drawn when they are asked for.
+        sets: images by name.
         shares: each set's share of the views.
         n: number of views.
-        size: height and width in pixels, of each view or of all.
+        size: height and width of a view in pixels.
         seed: of everything drawn at random.
     """
 
     sets: dict[str, list[Item]]
     shares: dict[str, float]
     n: int
-    size: int | np.ndarray
+    size: int
     seed: int
 
     def __post_init__(self) -> None:
-        self._names = list(self.shares)
-        sizes = [_DRAWN if name == "drawn" else len(self.sets[name]) for name in self._names]
-        self._starts = np.cumsum([0, *sizes])
-        self._schedule = draw_schedule(sizes, list(self.shares.values()), self.n, self.seed)
+        rng, names = np.random.default_rng(self.seed), list(self.shares)
+        likely = np.array([share * bool(self.sets[name]) for name, share in self.shares.items()])
+        self._set = rng.choice(len(names), size=self.n, p=likely / likely.sum())
+        self._item = np.empty(self.n, int)
+        for index, name in enumerate(names):  # All images of a set before any comes again.
+            wanted, size = int((self._set == index).sum()), max(1, len(self.sets[name]))
+            rounds = [rng.permutation(len(self.sets[name])) for _ in range(-(-wanted // size))]
+            self._item[self._set == index] = np.concatenate([np.empty(0, int), *rounds])[:wanted]
         self._sound = {k: [x for x in v if not x.is_cracked] for k, v in self.sets.items()}
 
     def __len__(self) -> int:
         return self.n
 
-    def __getitem__(self, number: int) -> tuple[np.ndarray, bool, int]:
-        """A view, uint8 of shape (size, size, 3), whether it is cracked, and its set's index."""
-        at = self._schedule[number]
-        of_set = int(np.searchsorted(self._starts, at, "right")) - 1
-        name, index = self._names[of_set], int(at - self._starts[of_set])
-        rng = np.random.default_rng((self.seed, number))
-        size = int(np.broadcast_to(self.size, self.n)[number])
-        if name == "drawn":
-            is_cracked = index % 2 == 1
-            side = int(rng.uniform(200, 320))
-            image, mask = make_patch(rng, is_cracked, side, hard=rng.random() < 0.8)
-            view, is_cracked = crop(rng, image, mask, is_cracked, size)
-        else:
-            item = self.sets[name][index]
-            if name == "metu" and rng.random() < 0.2:
-                view, is_cracked = self._mosaic(rng, item, name, size)
-            else:
-                view, is_cracked = read(rng, item, size)
-        return distort(rng, view), is_cracked, of_set
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.float32, int]:
+        """One view.
 
-    def _mosaic(
-        self, rng: np.random.Generator, item: Item, name: str, size: int
-    ) -> tuple[Image.Image, bool]:
-        """Four patches side by side: thinner cracks, and seams that are none."""
-        others = self.sets[name] if item.is_cracked and rng.random() < 0.5 else self._sound[name]
+        Returns:
+            The image, uint8 of shape (size, size, 3). The mask, int8 of shape (size / 4, size / 4):
+            1 crack, 0 none, -1 unknown. Whether it is cracked. The index of its set.
+        """
+        name, rng = list(self.shares)[self._set[number]], np.random.default_rng((self.seed, number))
+        item, zoom = self.sets[name][self._item[number]], 2 ** rng.triangular(*_ZOOM)
+        image, mask, cracked = self._see(rng, name, item, zoom)
+        for turn in [x for x in Image.Transpose if rng.random() < 0.5][:2]:
+            image = image.transpose(turn)
+            mask = np.asarray(Image.fromarray(mask.view(np.uint8)).transpose(turn)).view(np.int8)
+        seen = distort(rng, image)
+        return seen, np.ascontiguousarray(mask), np.float32(cracked), int(self._set[number])
+
+    def _see(self, rng: np.random.Generator, name: str, item: Item, zoom: float) -> View:
+        image = Image.fromarray(read_image(item.path))
+        if item.tiles:
+            image = tile(rng, image, int(self.size / min(zoom, 1)))
+        if self.size / zoom < 1.3 * min(image.size):
+            return see(rng, item, image, self.size, zoom)
+        # Four images side by side: the seams are none.
+        half, others = self.size // 2, self.sets[name]
+        if not item.is_cracked or rng.random() < 0.5:
+            others = self._sound[name] or others
         chosen = [item, *(others[i] for i in rng.integers(len(others), size=3))]
-        half = -(-size // 2)
+        parts: list[View] = []
+        for i in rng.permutation(4):
+            source = Image.fromarray(read_image(chosen[i].path))
+            parts.append(see(rng, chosen[i], source, half, 2 * zoom))
         whole = Image.new("RGB", (2 * half, 2 * half))
-        for place, i in enumerate(rng.permutation(4)):
-            tile, _ = read(rng, chosen[i], half)
-            whole.paste(tile, (place % 2 * half, place // 2 * half))
-        return whole.resize((size, size)), any(x.is_cracked for x in chosen)
+        for place, (part, *_) in enumerate(parts):
+            whole.paste(part, (place % 2 * half, place // 2 * half))
+        masks = [mask for _, mask, _ in parts]
+        return whole, np.block([masks[:2], masks[2:]]), any(cracked for *_, cracked in parts)
 
 
-def read(rng: np.random.Generator, item: Item, size: int) -> tuple[Image.Image, bool]:
-    """A part of an image, and whether it is cracked."""
-    mask = None if item.mask is None else read_image(item.mask)[..., 0] > 127
-    return crop(rng, read_image(item.path), mask, item.is_cracked, size)
-
-
-def crop(
-    rng: np.random.Generator, image: np.ndarray, mask: np.ndarray | None, cracked: bool, size: int
-) -> tuple[Image.Image, bool]:
-    """A square part of an image, turned, and whether it is cracked.
-
-    Where there is a mask, it says so. Else a part of a cracked image is large, so that the crack
-    is most likely in it.
-    """
-    whole = Image.fromarray(image)
+def see(rng: np.random.Generator, item: Item, image: Image.Image, size: int, zoom: float) -> View:
+    """A square part of an image, its mask, and whether it is cracked."""
+    least, cells = min(image.size), size // STRIDE
+    side = min(size / zoom, least)
+    if item.mask is None and item.is_cracked:
+        side = max(side, _WHOLE * least)
     for _ in range(20):
-        least = 0.8 if cracked and mask is None else 0.5
-        side = min(whole.size) * rng.uniform(least, 1)
-        left, top = rng.uniform(0, 1, 2) * (whole.width - side, whole.height - side)
-        if mask is None:
+        left, top = rng.uniform(0, 1, 2) * (image.width - side, image.height - side)
+        box, cracked = (left, top, left + side, top + side), item.is_cracked
+        mask = np.full((cells, cells), -1 if cracked else 0, np.int8)
+        if item.mask is None or not cracked:
             break
-        part = mask[int(top) : int(top + side), int(left) : int(left + side)]
-        cracked = bool(part.mean() >= LEAST_CRACK)
-        if cracked or not part.any():
+        mask = read_mask(Image.open(item.mask), cells, box)
+        cracked = bool((mask == 1).sum() >= LEAST)
+        if cracked or not mask.any():
             break
-    box = (left, top, left + side, top + side)
+    else:
+        mask[mask == 1] = -1  # Only a corner of a crack.
     if rng.random() < 0.5:
-        view = whole.resize((size, size), Image.Resampling.BILINEAR, box)
+        view = image.resize((size, size), Image.Resampling.BILINEAR, box)
     else:  # As patches are resized when the model answers.
-        view = whole.transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
-    turns = [x for x in Image.Transpose if rng.random() < 0.5][:2]
-    for turn in turns:
-        view = view.transpose(turn)
-    return view, cracked
+        view = image.transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
+    return view, mask, cracked
+
+
+def read_mask(mask: Image.Image, cells: int, box: tuple[float, float, float, float]) -> np.ndarray:
+    """The pixels of the network's mask: 1 where crack is, or its centre line; int8."""
+    values = np.asarray(mask)
+    centre, crack = (
+        np.asarray(Image.fromarray(x).resize((cells, cells), Image.Resampling.BOX, box))
+        for x in ((values == CENTRE).astype(np.float32), (values > 0).astype(np.float32))
+    )
+    found = np.where(crack > _TOUCHED, -1, 0)
+    # The line of a hairline is one pixel wide at least.
+    return np.where((crack > _SURE) | (centre > 1e-6), 1, found).astype(np.int8)
 
 
 def distort(rng: np.random.Generator, view: Image.Image) -> np.ndarray:

@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ KERAS = {
     "resnet50": keras.applications.resnet50,
     "efficientnetv2b0": keras.applications.efficientnet_v2,
     "convnexttiny": keras.applications.convnext,
+    "efficientnetlite0": SimpleNamespace(preprocess_input=lambda images: (images - 127) / 128),
 }
 # Cells in pixels. Squeeze-and-excitation weighs features by the whole picture, so the models that
 # have it answer for whole patches.
@@ -111,8 +113,8 @@ def test_without_a_download_one_line_says_that_the_base_in_the_box_is_used(offli
     assert "CRACKCLF_WEIGHTS_DIR" in line
     assert origin == f"concrete, shipped with crackclf, sha256 {open_model()[0].fingerprint}"
     assert base.trainable_weights == []
-    assert base.output_shape == (None, 3, 3, 1280)
-    shipped = load_keras_model().get_layer("mobilenetv2")
+    assert (base.name, base.output_shape) == ("efficientnetlite0", (None, 3, 3, 1280))
+    shipped = load_keras_model().get_layer("efficientnetlite0")
     for weights, expected in zip(base.get_weights(), shipped.get_weights(), strict=True):
         np.testing.assert_array_equal(weights, expected)
 
@@ -122,7 +124,7 @@ def test_without_a_download_one_line_says_that_the_base_in_the_box_is_used(offli
     [
         ("resnet1000", 32, None, "backbone must be one of"),
         ("mobilenetv2", 31, None, "at least 32 pixels. Received: 31"),
-        ("vgg16", 32, "concrete", "fit mobilenetv2 only. Received: 'vgg16'"),
+        ("vgg16", 32, "concrete", "fit efficientnetlite0 only. Received: 'vgg16'"),
         ("mobilenetv2", 32, "gone.h5", r"gone\.h5: cannot be loaded .* the path of a Keras"),
         ("mobilenetv2", 32, __file__, r"test_backbones\.py: cannot be loaded"),
     ],

@@ -87,7 +87,7 @@ def test_any_layer_that_keras_can_save_may_augment(tiny):
 
 def test_a_model_without_augmentation_is_taken_apart_too():
     model = load_keras_model()
-    model.get_layer("mobilenetv2").trainable = False
+    model.get_layer("efficientnetlite0").trainable = False
     images = np.random.default_rng(0).uniform(0, 255, (2, *model.input_shape[1:]))
     augmentation, frozen, head = split_model(model)
     np.testing.assert_array_equal(augmentation(images), images.astype(np.float32))

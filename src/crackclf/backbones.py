@@ -52,15 +52,29 @@ def _caffe() -> keras.Layer:
     return keras.Model(rgb, means(keras.ops.flip(rgb, axis=-1)), name="preprocessing")
 
 
+def _build_lite0(include_top: bool, weights: str | None, input_shape: Any) -> keras.Model:
+    """The base of the model in the box with random weights, as `keras.applications` build one."""
+    if weights:
+        raise ValueError("Keras has none")
+    return keras.models.clone_model(_shipped_base(), keras.Input(input_shape))
+
+
+def _shipped_base() -> Any:
+    return load_keras_model().get_layer(_SHIPPED)
+
+
 _K = keras.applications
 _centred = partial(keras.layers.Rescaling, 1 / 127.5, -1, name="preprocessing")
+_unit = partial(keras.layers.Rescaling, 1 / 128, -127 / 128, name="preprocessing")
 _inside = partial(keras.layers.Identity, name="preprocessing")  # The application does it itself.
 
+_SHIPPED = "efficientnetlite0"  # The base of the model in the box.
 _APACHE = "Apache-2.0"
 _VGG = "Simonyan & Zisserman 2014, arXiv:1409.1556, Visual Geometry Group, Oxford"
 _V2 = "Sandler et al. 2018, arXiv:1801.04381, TensorFlow Models"
 _V3 = "Howard et al. 2019, arXiv:1905.02244, TensorFlow Models"
 _EFFICIENTNET = "Tan & Le 2021, arXiv:2104.00298, google/automl"
+_LITE = "Tan & Le 2019, arXiv:1905.11946, tensorflow/tpu; trained on by recipes/concrete.py"
 _CONVNEXT = "Liu et al. 2022, arXiv:2201.03545, facebookresearch/ConvNeXt"
 
 _ROWS = [
@@ -69,6 +83,7 @@ _ROWS = [
     Backbone(_K.VGG16, _caffe, 224, 512, "CC BY 4.0", _VGG, "vgg16"),
     Backbone(_K.ResNet50, _caffe, 224, 2048, "MIT", "He et al. 2015, arXiv:1512.03385", "resnet50"),
     Backbone(_K.EfficientNetV2B0, _inside, 224, 1280, _APACHE, _EFFICIENTNET, "efficientnetv2b0"),
+    Backbone(_build_lite0, _unit, 224, 1280, _APACHE, _LITE, _SHIPPED),
     Backbone(_K.ConvNeXtTiny, _inside, 224, 768, "MIT", _CONVNEXT, "convnexttiny"),
 ]
 BACKBONES = {row.weights_name: row for row in _ROWS}
@@ -79,14 +94,15 @@ def build_backbone(
 ) -> tuple[keras.Model, str]:
     """Builds a frozen base without its classification top, and names its weights' origin.
 
-    It makes feature maps of preprocessed images of shape (batch, image_size, image_size, 3).
+    It makes feature maps of preprocessed images of shape (batch, image_size, image_size, 3). Its
+    name is that of its row: of another one where the base of the model in the box stands in.
     """
     if name not in BACKBONES:
         raise UserError(f"backbone must be one of {sorted(BACKBONES)}. Received: {name!r}.")
     if image_size < 32:  # Each base halves an image five times.
         raise UserError(f"{name} needs image_size of at least 32 pixels. Received: {image_size}.")
-    if weights == "concrete" and name != "mobilenetv2":
-        raise UserError(f"weights='concrete' fit mobilenetv2 only. Received: {name!r}.")
+    if weights == "concrete" and name not in ("mobilenetv2", _SHIPPED):
+        raise UserError(f"weights='concrete' fit {_SHIPPED} only. Received: {name!r}.")
     backbone = BACKBONES[name]
     if weights in (None, "random"):
         base, origin = _build_random(backbone, image_size), "random initialisation"
@@ -98,14 +114,11 @@ def build_backbone(
         base, origin = _load(backbone, image_size, file)
     else:
         base, origin = _download(backbone, image_size)
+    if origin.startswith("concrete"):
+        name = _SHIPPED
     base = keras.Model(base.input, base.output, name=name)
     base.trainable = False
     return base, origin
-
-
-def build_narrow_base(image_size: int) -> keras.Model:
-    """Builds the base of the model in the box: MobileNetV2 of half width, random, not frozen."""
-    return _build(partial(_K.MobileNetV2, alpha=0.5, name="mobilenetv2"), image_size)
 
 
 def _find_imagenet(backbone: Backbone) -> Path | None:
@@ -147,16 +160,16 @@ def _download(backbone: Backbone, image_size: int) -> tuple[keras.Model, str]:
     except Exception as error:  # Keras raises a bare Exception when a download fails.
         place = f"a folder that holds them as {name}.weights.h5, or Keras' own file as {name}.h5"
         message = f"no ImageNet weights for {name} ({error}). Set CRACKCLF_WEIGHTS_DIR to {place}"
-    if name != "mobilenetv2":
+    if name not in ("mobilenetv2", _SHIPPED):
         raise MissingWeightsError(f"{message}.")
     notice(f"{message}. The base in use is the one trained on concrete that comes with crackclf")
     return _build_shipped(image_size)
 
 
 def _build_shipped(image_size: int) -> tuple[keras.Model, str]:
-    shipped: Any = load_keras_model()
-    base = build_narrow_base(image_size)
-    base.set_weights(shipped.get_layer("mobilenetv2").get_weights())
+    shipped = _shipped_base()
+    base = keras.models.clone_model(shipped, keras.Input((image_size, image_size, 3)))
+    base.set_weights(shipped.get_weights())
     return base, f"concrete, shipped with crackclf, sha256 {open_model()[0].fingerprint}"
 
 

@@ -10,7 +10,7 @@ SHARE = 8  # Images that a core computes at a time. Small batches stay in its ca
 
 
 class Graph:
-    """A LiteRT graph of one input and one output, for any number of threads.
+    """A LiteRT graph from images to logits by cell and perhaps a mask, for any number of threads.
 
     Each thread runs an interpreter of one thread. This is faster than one interpreter of many
     threads, which wait for each other. The graph can be pickled, and works in a forked process.
@@ -25,24 +25,28 @@ class Graph:
         return Graph, (self.content,)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """The graph's output, float32, for images of shape (batch, height, width, channels)."""
+        """Logits by cell, (batch, rows, columns, classes), of images (batch, height, width, 3)."""
+        return self.run(images)[0]
+
+    def run(self, images: np.ndarray) -> list[np.ndarray]:
+        """Logits by cell and, if the graph has it, of the mask (batch, rows, columns, 1)."""
         try:
             interpreter = self._idle.pop()
         except IndexError:
             interpreter = self._prepare()
-        (image,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
+        (image,), answers = interpreter.get_input_details(), interpreter.get_output_details()
         try:
             # A prepared interpreter changes its shape forty times as fast as a new one is prepared.
             interpreter.resize_tensor_input(image["index"], images.shape, strict=True)
             interpreter.allocate_tensors()
             interpreter.tensor(image["index"])()[...] = images
             interpreter.invoke()
-            result = interpreter.get_tensor(answer["index"])
+            results = [interpreter.get_tensor(answer["index"]) for answer in answers]
         except (ValueError, RuntimeError) as error:
             message = f"LiteRT cannot answer for images of shape {images.shape} ({error})"
             raise UserError(message) from None
         self._idle.append(interpreter)
-        return result
+        return sorted(results, key=lambda result: -result.shape[-1])  # A mask has one channel.
 
     def _prepare(self) -> Any:
         from ai_edge_litert.interpreter import Interpreter

@@ -43,7 +43,8 @@ def build_model(
         weights: `"imagenet"`: the file `<backbone>.weights.h5` or `<backbone>.h5` in the folder
             that the environment variable `CRACKCLF_WEIGHTS_DIR` names, else from Keras' cache or
             download, else, for mobilenetv2, as `"concrete"`, with a notice. `"concrete"`: the base
-            of the model that comes with the package. `"random"`. Or the path of a weights file.
+            of the model that comes with the package, an EfficientNet-Lite0, which then stands in
+            for mobilenetv2. `"random"`. Or the path of a weights file.
         augmentation: a layer of images that Keras can save. None for `build_augmentation()`.
         hidden_units: units of a ReLU layer between pooling and dropout. 0 for no such layer.
         dropout: share of the pooled features dropped in training, from 0 to below 1.
@@ -88,7 +89,7 @@ def build_model(
             "get_config and the decorator keras.saving.register_keras_serializable()."
         ) from None
     inputs = keras.Input((image_size, image_size, 3), name="image")
-    x = BACKBONES[backbone].preprocessing()(augmentation(inputs))
+    x = BACKBONES[base.name].preprocessing()(augmentation(inputs))
     x = base(x, training=False)
     x = keras.layers.GlobalAveragePooling2D(name="pooling")(x)
     if hidden_units:
@@ -101,7 +102,7 @@ def build_model(
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
         metrics=["accuracy"],
     )
-    model.backbone, model.weights_origin = backbone, origin
+    model.backbone, model.weights_origin = base.name, origin
     return model
 
 

@@ -41,6 +41,7 @@ class Card:
         metrics: the figures of `Report.to_dict`, by subset.
         versions: of the packages that trained it.
         cell_size: side in pixels of the cells that `model.tflite` answers for. 0: whole patches.
+        mask_stride: side in pixels of those of its mask of cracks. 0: it has none.
         sha256: of `model.keras` and `model.tflite`, by file name.
     """
 
@@ -57,6 +58,7 @@ class Card:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     cell_size: int = 0
+    mask_stride: int = 0
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property

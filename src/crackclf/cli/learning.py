@@ -11,8 +11,8 @@ from crackclf.quiet import import_tensorflow
 from crackclf.settings import TrainSettings
 
 _BACKBONES = (
-    "Two or more of mobilenetv2, mobilenetv3large, vgg16, resnet50, efficientnetv2b0 and "
-    "convnexttiny."
+    "Two or more of mobilenetv2, mobilenetv3large, vgg16, resnet50, efficientnetv2b0, "
+    "efficientnetlite0 and convnexttiny."
 )
 _SETTINGS = option(None, "Defaults: the settings.json of an earlier training.")
 _EPOCHS = option(10, "Most passes over the training images, in each stage.")

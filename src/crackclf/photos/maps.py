@@ -1,14 +1,15 @@
 """The map of a photo, the probability of a crack in each of its cells, and its cracked regions.
 
-A photo is read at the scale of the model's patches and, as long as it is then two patches wide and
-high, at half of it, a quarter and so on, for cracks too wide to be recognised close up. Each
-coarser scale weighs half as much as the one before. With average pooling and a linear head, the
-log-odds of a patch are the mean over its cells (class activation map, Zhou et al. 2016,
-arXiv:1512.04150); those of a cell become the mean over half a patch around it.
+A photo is read at the scale of the model's patches. Unless the model draws a mask of cracks, it is
+also read at half of it, a quarter and so on, as long as it is then two patches wide and high, for
+cracks too wide to be recognised close up. Each coarser scale weighs half as much as the one before.
+With average pooling and a linear head, the log-odds of a patch are the mean over its cells (class
+activation map, Zhou et al. 2016, arXiv:1512.04150); those of a cell become the mean over half a
+patch around it.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -26,23 +27,35 @@ from crackclf.prediction import Classifier
 
 Size = tuple[int, int]
 Span = tuple[int, int, int]
-Read = Callable[[np.ndarray], np.ndarray]
+Read = Callable[[np.ndarray], list[np.ndarray]]
 Ring = tuple[tuple[float, float], ...]
 
+MASK_LOW, MASK_HIGH = 0.3, 0.6  # Of a crack's continuation in the mask, and of a crack.
+_NEAR = 5  # Pixels of the mask around a crack that are its region, and that join its parts.
 REACH = 0.5  # Regions reach out to where a crack is as probable; docs/inspect.md measures it.
 _CONTEXT = 2  # Cells read around a block, so that its edge is none to the network.
 _PATCHES = 22  # Patches in a block at most. Larger blocks leave a core's cache.
 _BAND = 64  # Rows that a core resizes at a time.
+_SURE = 8.0  # Log-odds of a mask that count at most.
 _LEAST = 16  # Cells that a block may be long in any case.
 _notice_once = cache(notice)  # Not for each photo.
 
 
 def map_cracks(photo: Image.Image, classifier: Classifier) -> np.ndarray:
     """Maps the calibrated probability of a crack, float32 of shape (rows, columns) in 0..1."""
+    return map_photo(photo, classifier)[0]
+
+
+def map_photo(photo: Image.Image, classifier: Classifier) -> tuple[np.ndarray, np.ndarray | None]:
+    """Maps the probability of a crack, and draws the mask of cracks if the model has one.
+
+    Returns the map, and the probability that a pixel of the mask is crack, float32 of shape
+    (8 * rows, 8 * columns) for cells of 32 pixels and a mask of stride 4.
+    """
     card = classifier.card
     if card.cell_size:
         cell, margin = card.cell_size, _CONTEXT
-        read = lambda pixels: card.log_odds(classifier.graph(pixels[None])[0])
+        read = partial(_read_cells, classifier)
     else:
         _notice_once(
             f"model {card.fingerprint[:8]} answers for patches only, so photos are read tile by "
@@ -52,19 +65,45 @@ def map_cracks(photo: Image.Image, classifier: Classifier) -> np.ndarray:
     patch, window = -(-card.image_size // cell), card.image_size // cell // 2 | 1
     scale = card.image_size / (card.patch_size or card.image_size)
     levels = level_sizes((photo.height, photo.width), scale / cell, patch)
-    blocks = block_sizes(levels, margin, max(math.isqrt(_PATCHES * patch**2), _LEAST))
+    if card.mask_stride:  # Its network has learnt cracks of all widths.
+        del levels[1:]
+    limit = max(math.isqrt(_PATCHES * patch**2), _LEAST)
     rows, columns = levels[0]
-    total = np.zeros((rows, columns), np.float32)
+    total, finest = np.zeros((rows, columns), np.float32), None
     pixels = _resize(photo, rows * cell, columns * cell)
-    for level, (size, block) in enumerate(zip(levels, blocks, strict=True)):
+    for level, size in enumerate(levels):
         if level:
             pixels = np.asarray(Image.fromarray(pixels).reduce(2))
-        odds = Image.fromarray(_smooth(_scan(pixels, read, size, block, margin), window))
+        found, *masks = _scan(pixels, read, size, block_size(size, margin, limit), margin)
+        odds = Image.fromarray(_smooth(found, window))
         total += 0.5**level * np.asarray(odds.resize((columns, rows), Image.Resampling.BILINEAR))
+        if masks and not level:
+            finest = masks[0]
     total /= sum(0.5**level for level in range(len(levels)))
+    if finest is not None:
+        total = (total + _pool(finest, cell // card.mask_stride)) / 2
     if not np.isfinite(total).all():
         raise UserError("the model's answers are not finite numbers; train it again")
-    return card.calibrate(np.stack([total, np.zeros_like(total)], axis=-1))[..., 0]
+    mask = None if finest is None else 1 / (1 + np.exp(-finest))
+    return card.calibrate(np.stack([total, np.zeros_like(total)], axis=-1))[..., 0], mask
+
+
+def _pool(odds: np.ndarray, side: int) -> np.ndarray:
+    """Log-odds of a mask by cell: the mean of its highest tenth in the cell or a neighbour."""
+    rows, columns = (length // side for length in odds.shape)
+    cells = odds.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(rows, columns, -1)
+    top = np.partition(cells, -side, axis=-1)[..., -(side**2 // 10) :].mean(axis=-1)
+    padded = np.pad(top, 1, mode="edge")
+    around = [padded[i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
+    return np.clip(np.max(around, axis=0), -_SURE, _SURE)
+
+
+def _read_cells(classifier: Classifier, pixels: np.ndarray) -> list[np.ndarray]:
+    """Log-odds of cells and, if the model has a mask, of its pixels."""
+    if not classifier.card.mask_stride:
+        return [classifier.card.log_odds(classifier.graph(pixels[None])[0])]
+    logits, mask = classifier.graph.run(pixels[None])  # pyright: ignore
+    return [classifier.card.log_odds(logits[0]), mask[0, ..., 0]]
 
 
 def level_sizes(size: Size, density: float, patch: int) -> list[Size]:
@@ -75,25 +114,11 @@ def level_sizes(size: Size, density: float, patch: int) -> list[Size]:
     return [(rows >> level, columns >> level) for level in range(depth)]
 
 
-def block_sizes(levels: Sequence[Size], margin: int, limit: int) -> list[Size]:
-    """Rows and columns of each scale's blocks, of at most `limit**2` cells, the fewest in all."""
-
-    def choose(side: int) -> list[Size]:
-        chosen, block = [], (levels[0][0] + 1, levels[0][1] + 1)
-        for rows, columns in levels:
-            # LiteRT prepares the network for each size, so one serves all scales that it fits.
-            if block[0] > rows or block[1] > columns:
-                short = _even_length(min(rows, columns), side, margin)
-                long = _even_length(max(rows, columns), side**2 // short, margin)
-                block = (short, long) if rows <= columns else (long, short)
-            chosen.append(block)
-        return chosen
-
-    def count_cells(chosen: list[Size]) -> int:
-        pairs = zip(levels, chosen, strict=True)
-        return sum(len(cut(size, block, margin)) * math.prod(block) for size, block in pairs)
-
-    return min(map(choose, range(limit, limit * 2 // 3, -1)), key=count_cells)
+def block_size(size: Size, margin: int, limit: int) -> Size:
+    """Rows and columns of the blocks that cover a picture evenly, of at most `limit**2` cells."""
+    short = _even_length(min(size), limit, margin)
+    long = _even_length(max(size), limit**2 // short, margin)
+    return (short, long) if size[0] <= size[1] else (long, short)
 
 
 def cut(size: Size, block: Size, margin: int) -> list[tuple[Span, Span]]:
@@ -134,33 +159,35 @@ def _resize(photo: Image.Image, height: int, width: int) -> np.ndarray:
     return pixels
 
 
-def _scan(pixels: np.ndarray, read: Read, size: Size, block: Size, margin: int) -> np.ndarray:
-    """Log-odds of shape (rows, columns). Each core reads one block at a time."""
-    odds, cell = np.empty(size, np.float32), pixels.shape[0] // size[0]
+def _scan(pixels: np.ndarray, read: Read, size: Size, block: Size, margin: int) -> list[np.ndarray]:
+    """Joins what is read block by block, one on each core: arrays of a multiple of `size`."""
+    whole: list[np.ndarray] = []
+    cell, spans = pixels.shape[0] // size[0], cut(size, block, margin)
 
-    def fill(spans: tuple[Span, Span]) -> None:
-        (top, *rows), (left, *columns) = spans
-        seen = pixels[top * cell :, left * cell :][: block[0] * cell, : block[1] * cell]
-        found = read(seen)[slice(*(x - top for x in rows)), slice(*(x - left for x in columns))]
-        odds[slice(*rows), slice(*columns)] = found
+    def fill(span: tuple[Span, Span]) -> list[np.ndarray]:
+        (top, *_), (left, *_) = span
+        return read(pixels[top * cell :, left * cell :][: block[0] * cell, : block[1] * cell])
 
     with ThreadPoolExecutor(cores()) as pool:
-        list(pool.map(fill, cut(size, block, margin)))
-    return odds
+        for span, parts in zip(spans, pool.map(fill, spans), strict=True):
+            fine = [len(part) // block[0] for part in parts]  # Its pixels to a cell.
+            whole = whole or [np.empty((size[0] * n, size[1] * n), np.float32) for n in fine]
+            for n, part, array in zip(fine, parts, whole, strict=True):
+                kept = tuple(slice((a - first) * n, (b - first) * n) for first, a, b in span)
+                array[tuple(slice(a * n, b * n) for _, a, b in span)] = part[kept]
+    return whole
 
 
 def _smooth(odds: np.ndarray, window: int) -> np.ndarray:
     """The mean over a square window around each cell, of those of its cells that exist."""
-    for axis, length in enumerate(odds.shape):
-        first = np.maximum(np.arange(length) - window // 2, 0)
-        last = np.minimum(np.arange(length) + window // 2 + 1, length)
-        sums = np.insert(odds.cumsum(axis, dtype=np.float64), 0, 0, axis)
-        counts = np.expand_dims(last - first, 1 - axis)
-        odds = (sums.take(last, axis) - sums.take(first, axis)) / counts
-    return odds.astype(np.float32)
+    from scipy.ndimage import uniform_filter
+
+    pair = odds, np.ones_like(odds)
+    total, share = (uniform_filter(x, window, np.float64, mode="constant") for x in pair)
+    return (total / share).astype(np.float32)
 
 
-def _read_tiles(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
+def _read_tiles(classifier: Classifier, pixels: np.ndarray) -> list[np.ndarray]:
     """Log-odds of cells half a patch wide, for a model that answers for whole patches only."""
     card, side = classifier.card, classifier.card.image_size
     step = -(-side // 2)
@@ -173,7 +200,7 @@ def _read_tiles(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
     # Each cell gets the mean of the tiles that cover it.
     odds = np.pad(card.log_odds(answers).reshape(rows, columns), 1, constant_values=np.nan)
     corners = [odds[i : rows + 1 + i, j : columns + 1 + j] for i in (0, 1) for j in (0, 1)]
-    return np.nanmean(corners, axis=0)
+    return [np.nanmean(corners, axis=0)]
 
 
 @dataclass(frozen=True)
@@ -195,30 +222,48 @@ class Region:
 
 
 def find_regions(
-    probability: np.ndarray, size: tuple[int, int], region_threshold: float
+    probability: np.ndarray,
+    size: tuple[int, int],
+    region_threshold: float,
+    mask: np.ndarray | None = None,
 ) -> tuple[Region, ...]:
-    """Outlines the peaks of a map on a photo of `size`, its width and height in pixels."""
+    """Outlines the peaks of a map on a photo of `size`, its width and height in pixels.
+
+    With a mask, a region is what is near to a crack of the mask; without, what is as probable.
+    """
     if probability.max() <= region_threshold:
         return ()  # Most photos are sound, and the imports take longer than reading one.
     import contourpy
     from scipy import ndimage
 
-    reach = min(REACH, region_threshold)
+    if mask is None:
+        field, reach = probability, min(REACH, region_threshold)
+        score = np.pad(field, 1, mode="edge")
+    else:
+        wide = ndimage.maximum_filter(np.where(mask >= MASK_LOW, mask, 0), 2 * _NEAR + 1)
+        field, reach = ndimage.uniform_filter(wide, _NEAR), MASK_LOW
+        cells = Image.fromarray(probability).resize(mask.shape[::-1], Image.Resampling.NEAREST)
+        sure = ndimage.maximum_filter(mask, 2 * _NEAR + 1) >= MASK_HIGH
+        score = np.pad(np.where(sure, np.asarray(cells), 0), 1, mode="edge")
     # From the centres of the cells out to the photo's edge.
     x, y = (
         np.concatenate([[0], (np.arange(n) + 0.5) * side / n, [side]])
-        for n, side in zip(probability.shape[::-1], size, strict=True)
+        for n, side in zip(field.shape[::-1], size, strict=True)
     )
-    field = np.pad(probability, 1, mode="edge")
+    field = np.pad(field, 1, mode="edge")
     found: Any = ndimage.label(field >= reach)
     labels, count = found
+    peaks = ndimage.maximum(score, labels, range(1, count + 1))
+    boxes = ndimage.find_objects(labels)
     regions = []
-    for number in range(1, count + 1):
-        peak = field[labels == number].max()
+    for number, (peak, box) in enumerate(zip(peaks, boxes, strict=True), 1):
         if peak <= region_threshold:
             continue
-        alone = np.where((labels != number) & (labels != 0), 0, field)
-        contours = contourpy.contour_generator(x, y, alone, fill_type="OuterOffset")
+        near = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
+        alone = np.where((labels[near] != number) & (labels[near] != 0), 0, field[near])
+        contours = contourpy.contour_generator(
+            x[near[1]], y[near[0]], alone, fill_type="OuterOffset"
+        )
         filled: Any = contours.filled(reach, np.inf)
         polygons = [
             [ring.round(1) for ring in np.split(corners, starts[1:-1].astype(int))]

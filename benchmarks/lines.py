@@ -1,7 +1,7 @@
 """How well cracks are traced and measured, against masks that say where they are.
 
-    python benchmarks/trace.py --masks data/uav
-    python benchmarks/trace.py --drawn 20 --seed 7
+    python benchmarks/lines.py --masks data/uav
+    python benchmarks/lines.py --drawn 20 --seed 7
 
 With `--masks`, drone photos with masks drawn by hand; with `--drawn`, photos drawn by
 `drawn_concrete`, whose masks are exact. A point of a line is right when it is within 3 pixels of
