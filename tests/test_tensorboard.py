@@ -27,7 +27,7 @@ def logs(tmp_path_factory) -> Path:
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
         model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
         callbacks = build_callbacks(folder / f"dropout-{dropout}", hparams={"dropout": dropout})
-        model.fit(x, y, epochs=5, validation_data=(x, y), callbacks=callbacks, verbose=0)
+        model.fit(x, y, 4, 5, 0, callbacks, validation_data=(x, y))  # Four steps an epoch.
     return folder
 
 
@@ -76,6 +76,13 @@ def test_tensorboard_shows_the_validation_loss_that_was_written(board, logs):
     assert [step for _, step, _ in series] == [0, 1, 2, 3, 4]
     expected = read_curves(logs / "dropout-0.5")["val_loss"]
     np.testing.assert_allclose([value for _, _, value in series], expected)
+
+
+def test_validation_by_step_is_on_the_axis_of_training_steps(board):
+    tag = "evaluation_loss_vs_iterations"
+    query = urlencode({"run": "dropout-0.0/validation", "tag": tag})
+    series = request(f"{board}data/plugin/scalars/scalars?{query}")
+    assert [step for _, step, _ in series] == [4, 8, 12, 16, 20]
 
 
 def test_the_hparams_tab_tells_the_runs_apart(board):
