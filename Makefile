@@ -64,7 +64,7 @@ check: .venv/dev
 
 .venv/extras: .venv/dev
 	@echo "Installing the extras into .venv: 6 GB more, most of it PyTorch."
-	$(BIN)/python -m pip install --no-compile --disable-pip-version-check --editable ".[dev,app,cluster,export,heic,torch]" playwright
+	$(BIN)/python -m pip install --no-compile --disable-pip-version-check --editable ".[dev,app,export,heic,torch]" playwright
 	touch $@
 
 clean:

@@ -10,7 +10,6 @@ import pytest
 pytest.importorskip("gradio")
 
 import httpx
-from PIL import Image
 
 from conftest import build_card, draw_blot
 from crackclf.app import build_page, serve
@@ -96,7 +95,7 @@ def wait_for_rows(page, *texts):
 
 def test_photo_and_patch_and_broken_file_are_answered_together(page, tmp_path):
     draw_blot(BLOT, SIZE).save(tmp_path / "bridge.png")
-    draw_blot((0, 0, 40, 40), (40, 40)).save(tmp_path / "patch.png")
+    draw_blot((2, 2, 40, 40), (40, 40)).save(tmp_path / "patch.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
     inspect(page, *(tmp_path / f"{x}.png" for x in ("bridge", "patch", "broken")), scale=0.5)
     wait_for_rows(page, "bridge.png", "patch.png", "Positive", "broken.png: is not a JPEG")
@@ -106,6 +105,21 @@ def test_photo_and_patch_and_broken_file_are_answered_together(page, tmp_path):
     assert "bridge.png" in report
     assert '"mm_per_pixel": 0.5' in report
     assert str(tmp_path) not in report
+
+
+def test_two_clicks_and_a_length_give_the_scale(page, tmp_path):
+    draw_blot(BLOT, (640, 480)).save(tmp_path / "bridge.png")
+    page.set_input_files("input[type=file]", [tmp_path / "bridge.png"])
+    page.get_by_text("Measure the scale").click()
+    page.get_by_label("A length in it").fill("50")
+    photo = page.locator("[data-testid=image] img, .image-frame img, .image-container img").first
+    photo.wait_for(timeout=60_000)
+    box = photo.bounding_box()
+    for share in (0.25, 0.75):  # 320 pixels of the photo lie between.
+        photo.click(position={"x": share * box["width"], "y": box["height"] / 2})
+        page.wait_for_timeout(1500)
+    scale = page.get_by_label("Millimetres per pixel")
+    assert float(scale.input_value()) == pytest.approx(50 / 320, rel=0.02)
 
 
 def test_without_a_photo_it_asks_for_one(page):
@@ -151,7 +165,7 @@ def test_without_figures_of_sound_photos_a_photo_is_refused_and_a_patch_answered
     classifier, tmp_path
 ):
     draw_blot(BLOT, SIZE).save(tmp_path / "bridge.png")
-    Image.new("RGB", (40, 40)).save(tmp_path / "patch.png")
+    draw_blot((2, 2, 40, 40), (40, 40)).save(tmp_path / "patch.png")
     page = build_page(classifier)
     run = next(x.fn for x in page.fns.values() if len(x.outputs) == 4)
     answers = run([str(tmp_path / "bridge.png"), str(tmp_path / "patch.png")], 0)

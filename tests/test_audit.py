@@ -37,6 +37,7 @@ def test_the_audit_reports_every_problem_and_moves_nothing(images, monkeypatch, 
     shutil.copy(positive[0], images / "Negative" / "wrong.jpg")
     Image.open(positive[1]).resize((90, 90)).save(images / "Positive" / "small.jpg")
     (images / "Negative" / "broken.jpg").write_bytes(b"")
+    Image.new("RGB", (227, 227)).save(images / "Negative" / "black.jpg")
     before = {path: path.read_bytes() for path in images.glob("*/*.jpg")}
     (images / "Positive" / "nowhere.jpg").symlink_to("no-such-file.jpg")
     options = ["--json", "a.json", "--csv", "a.csv", "--quarantine", "apart"]
@@ -48,6 +49,7 @@ def test_the_audit_reports_every_problem_and_moves_nothing(images, monkeypatch, 
         "1 group of images that look alike",
         "1 group of copies or look-alikes in more than one class",
         "2 sizes of images: ",
+        "1 image of one colour",
     ):
         assert finding in printed
     assert {path: path.read_bytes() for path in before} == before
@@ -59,6 +61,7 @@ def test_the_audit_reports_every_problem_and_moves_nothing(images, monkeypatch, 
     findings = {row["file"]: row["finding"] for row in rows}
     assert findings["Negative/wrong.jpg"] == "is, or looks like, an image of another class"
     assert findings["Negative/copy.jpg"] == f"is a copy of Negative/{negative[0].name}"
+    assert findings["Negative/black.jpg"] == "shows one colour only"
     assert f"Negative/{negative[0].name}" not in findings
     assert (tmp_path / "apart" / "Negative" / "broken.jpg").exists()
     assert "cannot be read" in findings["Positive/nowhere.jpg"]

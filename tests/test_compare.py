@@ -76,7 +76,7 @@ def test_backbones_are_compared_and_done_ones_not_trained_again(
     [again] = compare(images, [tiny], "out", **SETTINGS).rows
     assert again == found | {"images_per_second": again["images_per_second"]}
     assert model.stat().st_mtime_ns == written
-    with pytest.raises(UserError, match=r"a model of other settings: epochs \(1, now 2\)"):
+    with pytest.raises(UserError, match=r"a model of other settings: see settings"):
         compare(images, [tiny], "out", **SETTINGS | {"epochs": 2})
     min((images / "Negative").iterdir()).unlink()
     with pytest.raises(UserError, match="a model of other images"):

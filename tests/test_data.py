@@ -99,6 +99,48 @@ def test_copies_and_files_of_one_photo_land_on_one_side(make_folder, tmp_path):
     assert_apart([{x.name.split("-")[0] for x in files} for files in data.files.values()])
 
 
+ENDINGS = [("_jpg.rf.0123456789abcdef", "_jpg.rf.fedcba9876543210"), ("_aug_1", "_aug_2")]
+ENDINGS += [("-rot90", "-rot180"), ("_hflip", "_vflip"), ("_crop1_flipped", "_mirrored")]
+
+
+@pytest.mark.parametrize("endings", ENDINGS)
+def test_augmented_copies_stay_with_their_source(endings, make_folder, capsys):
+    folder = make_folder({"Negative": 12, "Positive": 12})
+    for path in sorted(folder.glob("*/*.png")):
+        for turn, ending in enumerate(endings):
+            turned = Image.open(path).transpose(Image.Transpose(turn))
+            turned.save(path.with_name(f"{path.stem}{ending}.png"))
+    data = load_datasets(folder, 32, seed=1)
+    subset_of = {path: subset for subset, files in data.files.items() for path in files}
+    for source in [path for path in subset_of if path.stem.isdigit()]:
+        copies = [source.with_name(f"{source.stem}{ending}.png") for ending in endings]
+        assert {subset_of[path] for path in copies} == {subset_of[source]}
+    assert "72 images, e.g. " in capsys.readouterr().err
+
+
+def test_numbered_names_tell_of_no_source(make_folder, capsys):
+    folder = make_folder({"Negative": 20, "Positive": 20})
+    for path in sorted(folder.glob("*/*.png")):
+        path.rename(path.with_name(f"crack ({int(path.stem)}).png"))
+    load_datasets(folder, 32)
+    assert capsys.readouterr().err.count("source") == 0
+
+
+def test_a_picture_in_both_classes_is_told_of(make_folder, capsys):
+    folder = make_folder({"Negative": 20, "Positive": 20})
+    shutil.copy(folder / "Positive" / "003.png", folder / "Negative" / "twin.png")
+    load_datasets(folder, 32)
+    assert "are in both classes as byte-identical files" in capsys.readouterr().err
+
+
+def test_what_crackclf_has_written_into_a_data_folder_is_no_class(make_folder):
+    folder = make_folder({"Negative": 20, "Positive": 20})
+    for name, file in (("model", "card.json"), ("odd", "findings.csv")):
+        (folder / name).mkdir()
+        (folder / name / file).write_text("")
+    assert load_datasets(folder, 32).class_names == ("Negative", "Positive")
+
+
 @pytest.mark.usefixtures("poor_disk")
 def test_on_a_disk_without_links_the_split_holds_files(make_folder):
     data = load_datasets(make_folder({"Negative": 10, "Positive": 10}), image_size=32)
@@ -131,7 +173,7 @@ def test_the_cache_keeps_the_newest_splits_and_nothing_of_other_versions(make_fo
         assert load_datasets(folder, 32, seed=0).split == first  # Used again, so it stays.
     assert len(list((folder / ".crackclf" / "splits").iterdir())) == 8
     assert first.exists()
-    assert {x.name for x in (folder / ".crackclf").iterdir()} == {"checked-5.json", "splits"}
+    assert {x.name for x in (folder / ".crackclf").iterdir()} == {"checked-6.json", "splits"}
 
 
 def test_a_folder_already_split_is_used_as_it_is_and_its_leaks_are_named(

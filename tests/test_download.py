@@ -112,6 +112,6 @@ def test_the_rar_downloaded_before_is_taken_and_no_other_archive(rar, tmp_path, 
     assert rar.exists()
     (tmp_path / "other.zip").write_text("text")
     for name in ("other.zip", "gone.rar"):
-        with pytest.raises(UserError, match=rf"{name}: is not the RAR.*Unpack another archive"):
+        with pytest.raises(UserError, match=rf"{name}: is not the RAR.*Unpack another yourself"):
             download_metu(tmp_path / "a" / "metu", archive=tmp_path / name)
     assert not list((tmp_path / "a").iterdir())

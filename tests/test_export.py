@@ -17,17 +17,13 @@ from crackclf.prediction import load_model
 from crackclf.saving import save_model
 
 L = keras.layers
-NEEDS = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "openvino": ("openvino",)}
+NEEDS = {"onnx": ("onnx", "onnxruntime", "tf2onnx")}
 # Each runs a file alone, as somebody does who has neither crackclf nor Keras.
 SCRIPTS = {
     "onnx": """
 import onnxruntime
 session = onnxruntime.InferenceSession(path)
 found = session.run(["probabilities"], {"image": images})[0]
-""",
-    "openvino": """
-import openvino
-found = openvino.compile_model(path, "CPU")({"image": images})["probabilities"]
 """,
     "litert": """
 from ai_edge_litert.interpreter import Interpreter
@@ -69,8 +65,7 @@ def test_the_file_alone_gives_the_probabilities_of_the_saved_model(format, folde
     assert (result.path, result.images) == (path, 6)
     assert result.max_difference < 1e-4
     assert result.size > 1000
-    names = {path.name, "crack.json"} | ({"crack.bin"} if format == "openvino" else set())
-    assert {file.name for file in tmp_path.iterdir()} == names
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, "crack.json"}
     about = json.loads((tmp_path / "crack.json").read_text())
     assert about["class_names"] == ["Negative", "Positive"]
     assert (about["positive_class"], about["threshold"]) == ("Positive", 0.4)
@@ -89,9 +84,7 @@ print(json.dumps(found.tolist()))
     command = [sys.executable, "-c", script, path, tmp_path / "images.npy"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     expected = classifier.probabilities(np.stack([resize(image, 32, 32) for image in images]))
-    # Without a hint OpenVINO may compute in bfloat16.
-    atol = 0.05 if format == "openvino" else 1e-4
-    np.testing.assert_allclose(json.loads(printed.splitlines()[-1]), expected, atol=atol)
+    np.testing.assert_allclose(json.loads(printed.splitlines()[-1]), expected, atol=1e-4)
 
 
 def test_three_classes_keep_their_order(tmp_path):
@@ -117,15 +110,14 @@ def test_a_file_with_other_probabilities_is_refused_and_removed(folder, tmp_path
 @pytest.mark.parametrize(
     ("name", "format", "message"),
     [
-        ("m.tflite", "torchscript", "expected one of the formats onnx, openvino, litert"),
+        ("m.tflite", "torchscript", "expected one of the formats onnx, litert"),
         ("m.pb", "litert", r"expected a name ending in \.tflite"),
         ("there.tflite", "litert", r"there\.tflite: already exists"),
         ("described.tflite", "litert", r"described\.json: already exists"),
-        ("weighed.xml", "openvino", r"weighed\.bin: already exists"),
     ],
 )
 def test_nothing_is_overwritten_and_wrong_names_are_refused(name, format, message, tmp_path):
-    there = [tmp_path / x for x in ("there.tflite", "described.json", "weighed.bin")]
+    there = [tmp_path / x for x in ("there.tflite", "described.json")]
     for file in there:
         file.write_text("mine")
     with pytest.raises(UserError, match=message):

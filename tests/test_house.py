@@ -12,7 +12,7 @@ ORDER = [
     *("errors", "files", "images", "listing", "quiet", "splits", "folders", "data", "download"),
     *("sample", "calibration", "evaluation", "curves", "plots", "litert", "conversion", "saving"),
     *("prediction", "augmentation", "backbones", "model", "ensemble", "callbacks", "features"),
-    *("settings", "training", "pipeline", "photos", "audit", "compare", "export", "cluster"),
+    *("settings", "training", "pipeline", "photos", "audit", "compare", "export"),
     *("app", "cli"),
 ]
 ANSWERING = {*ORDER[: ORDER.index("augmentation")], "photos"} - {"data", "conversion"}

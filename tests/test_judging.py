@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import build_card, from_keras
+from conftest import build_card, from_keras, plain
 from crackclf.errors import UserError
 from crackclf.folders import read_folder
 from crackclf.prediction import evaluate, explain, predict
@@ -20,7 +20,7 @@ def bridge(tmp_path):
     for name, level in (("damaged", 20), ("fine", 240)):
         (tmp_path / "bridge" / name).mkdir(parents=True)
         for i in range(3):
-            Image.new("L", (40, 40), level + i).save(tmp_path / "bridge" / name / f"{i}.png")
+            plain((40, 40), (level + i,) * 3).save(tmp_path / "bridge" / name / f"{i}.png")
     return tmp_path / "bridge"
 
 
@@ -66,7 +66,7 @@ def test_three_classes_are_measured_by_their_names(tmp_path, classifier):
         (tmp_path / name).mkdir()
         for i in range(2):
             pixels = tuple(x - i for x in colour)
-            Image.new("RGB", (40, 40), pixels).save(tmp_path / name / f"{i}.png")
+            plain((40, 40), pixels).save(tmp_path / name / f"{i}.png")
     assert evaluate(tmp_path, SEVERAL).confusion_matrix == ((2, 0, 0), (0, 2, 0), (0, 0, 2))
     assert [p.probability == p.probabilities[0] for p in predict(tmp_path, SEVERAL)] == [True] * 6
     # A model of two classes measures the cracked folder against all the others.
@@ -102,6 +102,6 @@ def test_the_evidence_lies_where_the_dark_place_is(hidden):
 def test_one_file_or_array_is_explained_at_a_time(tmp_path):
     Image.fromarray(DARK).save(tmp_path / "dark.png")
     np.testing.assert_array_equal(explain(tmp_path / "dark.png", SEVERAL), explain(DARK, SEVERAL))
-    assert explain(np.full((32, 32, 3), 230, np.uint8), SEVERAL).max() == 0
+    assert explain(plain((32, 32), (230,) * 3), SEVERAL).max() == 0
     with pytest.raises(UserError, match=r"expected one patch to explain\. Received: 2 images"):
         explain(np.stack([DARK, DARK]), SEVERAL)

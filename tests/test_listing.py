@@ -20,7 +20,7 @@ def test_a_folder_is_searched_through_and_each_reason_to_leave_out_is_told_once(
     assert find_images([tmp_path]) == sorted(tmp_path / name for name in names)
     [line] = capsys.readouterr().err.splitlines()
     assert "film\\n.mp4 and 1 more of" in line
-    assert line.endswith("is not an image by its name")
+    assert line.endswith("is not an image")
 
 
 def test_links_are_followed_each_folder_once_and_circles_end(tmp_path, capsys):
@@ -66,3 +66,24 @@ def test_a_folder_without_images_and_an_unreadable_file_are_named(tmp_path):
     [picture] = list_pictures(tmp_path)
     with pytest.raises(UserError, match=r"a\.png: is empty"):
         picture.read()
+
+
+def test_an_address_is_no_path():
+    for address in ("https://example.org/a.jpg", "s3://bucket/a.jpg"):
+        with pytest.raises(UserError, match=f"{address}: is an address; download it"):
+            find_images([address])
+
+
+def test_images_are_found_by_their_content_whatever_their_names(tmp_path):
+    for name in ("DSC1.HIF", "a.MPO", "b.insp", "noname", "photo.jpg_large", "clip.thm"):
+        save_noise(tmp_path / f"{name}.png", 0).rename(tmp_path / name)
+    found = [path.name for path in find_images([tmp_path])]
+    assert found == sorted({"DSC1.HIF", "a.MPO", "b.insp", "noname", "photo.jpg_large"})
+
+
+def test_a_picture_of_one_colour_is_refused(tmp_path):
+    Image.new("RGB", (32, 32), (128, 128, 128)).save(tmp_path / "cap.jpg")
+    for source in (tmp_path / "cap.jpg", np.zeros((32, 32, 3), np.uint8)):
+        [picture] = list_pictures(source)
+        with pytest.raises(UserError, match="shows one colour only, so there is nothing to see"):
+            picture.read()

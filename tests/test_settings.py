@@ -2,7 +2,7 @@ import pytest
 
 from crackclf.errors import UserError
 from crackclf.pipeline import train_folder
-from crackclf.settings import TrainSettings, differences
+from crackclf.settings import TrainSettings
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,3 @@ def test_a_file_of_other_settings_is_refused(text, tmp_path):
         TrainSettings.read(tmp_path / "settings.json")
     with pytest.raises(UserError, match=r"missing\.json: cannot be read"):
         TrainSettings.read(tmp_path / "missing.json")
-
-
-def test_settings_that_differ_are_named():
-    one, other = TrainSettings().to_dict(), TrainSettings(epochs=3).to_dict()
-    assert differences(one, other) == "epochs (10, now 3)"
-    assert differences(one, one) == ""

@@ -1,5 +1,6 @@
 """A web page on this machine: photos are uploaded, their cracks are shown."""
 
+import math
 import signal
 import tempfile
 import threading
@@ -9,13 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import ImageDraw
+
 from crackclf.errors import UserError, need
 from crackclf.folders import digest_of
 from crackclf.images import FORMATS
 from crackclf.listing import Picture
 from crackclf.photos import records
 from crackclf.photos.folder import add_photo, describe_settings, write_report
-from crackclf.photos.overlay import lay_heat
+from crackclf.photos.overlay import lay_heat, shrink
 from crackclf.photos.photo import inspect_picture
 from crackclf.prediction import Classifier, explain, predict
 
@@ -24,6 +27,7 @@ Middleware = need("starlette.middleware", "app").Middleware
 TrustedHosts = need("starlette.middleware.trustedhost", "app").TrustedHostMiddleware
 
 _KEPT, _MEGABYTES = 900, 64  # Seconds that files are kept, and the largest upload.
+_RULER = 1600  # Pixels of the longer side of the photo that the scale is measured on.
 _COLUMNS = (*records.COLUMNS[:8], "error")
 _CRACK_COLUMNS = records.CRACK_COLUMNS[:9]
 _PROGRESS = gr.Progress()  # Gradio looks for it among the defaults of a function.
@@ -41,6 +45,9 @@ def build_page(classifier: Classifier) -> Any:
             with gr.Column():
                 scale = gr.Number(label="Millimetres per pixel, 0 when not known", minimum=0)
                 button = gr.Button("Inspect", variant="primary")
+        with gr.Accordion("Measure the scale on the first photo", open=False):
+            length = gr.Number(label="A length in it, in millimetres", minimum=0)
+            ruler = gr.Image(label="Click both ends of that length", interactive=False, type="pil")
         results = gr.Dataframe(headers=list(_COLUMNS), label="Results", wrap=True)
         pictures = gr.Gallery(label="Pictures", columns=2, object_fit="contain", height=640)
         cracks = gr.Dataframe(headers=list(_CRACK_COLUMNS), label="Cracks, the longest first")
@@ -51,6 +58,11 @@ def build_page(classifier: Classifier) -> Any:
             f"searched and measured. Uploads and results are deleted after {_KEPT // 60} minutes. "
             "Nothing leaves the computer that serves this page."
         )
+        clicks = gr.State(([], 1.0))
+        files.change(_show_ruler, files, [ruler, clicks], api_visibility="private")
+        measured = {"outputs": [ruler, clicks, scale], "api_visibility": "private"}
+        ruler.select(_click, [files, clicks, length], **measured)
+        length.change(_measure, [files, clicks, length], **measured)
         shown = [results, pictures, cracks, report]
         button.click(partial(_answer, classifier), [files, scale], shown, api_visibility="private")
     page.queue(max_size=20, default_concurrency_limit=1)  # One answer takes all cores.
@@ -83,6 +95,36 @@ def serve(classifier: Classifier, port: int = 7860) -> None:
     page.close()
 
 
+def _show_ruler(files: list[str] | None) -> tuple[Any, Any]:
+    """The first photo, small enough for the page; and no clicks, and pixels to each of its own."""
+    with suppress(UserError):
+        if files:
+            photo = Picture(Path(files[0]).name, Path(files[0])).read()
+            small = shrink(photo, _RULER)
+            return small, ([], photo.width / small.width)
+    return None, ([], 1.0)
+
+
+def _click(files: Any, clicks: Any, length: float, event: gr.SelectData) -> Any:  # pyright: ignore
+    """Takes another end of the known length, of which the last two count."""
+    points, ratio = clicks
+    return _measure(files, ([*points, tuple(event.index)][-2:], ratio), length)
+
+
+def _measure(files: list[str], clicks: Any, length: float) -> tuple[Any, ...]:
+    """The first photo with its clicks, these, and the scale when both ends are known."""
+    (points, ratio), (photo, _) = clicks, _show_ruler(files)
+    if photo is None or not points:
+        return photo, clicks, gr.skip()
+    draw = ImageDraw.Draw(photo)
+    draw.line(points, "red", 3)
+    for x, y in points:
+        draw.ellipse((x - 6, y - 6, x + 6, y + 6), outline="red", width=3)
+    pixels = ratio * math.dist(points[0], points[-1])
+    scale = round(length / pixels, 5) if length and pixels else gr.skip()
+    return photo, clicks, scale
+
+
 def _patch_limit(classifier: Classifier) -> int:
     """Pixels of the longer side up to which a picture is one patch."""
     return 2 * (classifier.card.patch_size or classifier.card.image_size)
@@ -112,8 +154,9 @@ def _answer(
                     continue
                 settings = describe_settings(classifier.card)
                 found = inspect_picture(photo, classifier, settings["region_threshold"])
-                record = add_photo(*found, digest_of(content), Path(folder))
-                photos.append(records.add_sizes(record, scale))
+                part = f"{digest_of(content)}.json"
+                record = add_photo(*found, classifier, part, Path(folder))
+                photos.append(records.add_sizes(record, scale.mm_per_pixel) | {"reviews": {}})
                 rows.append(records.to_row(photos[-1]))
                 overlay = f"{folder}/{record['overlay']}"
                 pictures.append((overlay, f"{name}: cracks, coloured by width"))

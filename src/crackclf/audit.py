@@ -53,10 +53,11 @@ class Audit:
 
     `counts` are the images that can be trained on, by class; `problems` says of the other files why
     not. `sizes` and `modes` count images by "width x height" and by Pillow's mode. EXIF turns the
-    images in `turned`, which most loaders ignore. `near_copies` are groups that look alike and are
-    not all byte-identical. Groups of copies or near-copies in more than one class are
-    `contradictions`, in more than one of train, validation and test `leaks`. `suspicious` are
-    images whose label is less probable than not, the least probable first.
+    images in `turned`, which most loaders ignore. Those in `blank` have one colour. `near_copies`
+    are groups that look alike and are not all byte-identical. Groups of copies or near-copies in
+    more than one class are `contradictions`, in more than one of train, validation and test
+    `leaks`. `suspicious` are images whose label is less probable than not, the least probable
+    first.
     """
 
     directory: str
@@ -65,6 +66,7 @@ class Audit:
     sizes: Mapping[str, int]
     modes: Mapping[str, int]
     turned: tuple[str, ...]
+    blank: tuple[str, ...]
     copies: _Groups
     near_copies: _Groups
     contradictions: _Groups
@@ -93,6 +95,8 @@ class Audit:
                 lines.append(f"{len(counts)} {what}: {', '.join(common)}{more}")
         if self.turned:
             lines.append(f"{counted(len(self.turned), 'image')} turned by EXIF")
+        if self.blank:
+            lines.append(f"{counted(len(self.blank), 'image')} of one colour")
         if is_uneven([*self.counts.values()]):
             lines.append("one class has more than three times as many images as another")
         if self.suspicious:
@@ -112,6 +116,8 @@ class Audit:
         """The rows of `to_csv`: of a group of copies or look-alikes all files but the first."""
         for name, problem in self.problems.items():
             yield {"file": name, "finding": problem}
+        for name in self.blank:
+            yield {"file": name, "finding": "shows one colour only"}
         for finding, groups in (("is a copy of", self.copies), ("looks like", self.near_copies)):
             for first, *others in groups:
                 yield from ({"file": name, "finding": f"{finding} {first}"} for name in others)
@@ -174,6 +180,7 @@ def _check_files(directory: Path) -> Audit:
         sizes=dict(Counter(f"{x.width} x {x.height}" for x in found)),
         modes=dict(Counter(x.mode for x in found)),
         turned=tuple(name for name, x in zip(names, found, strict=True) if not x.upright),
+        blank=tuple(name for name, x in zip(names, found, strict=True) if x.blank),
         copies=gather(digests),
         near_copies=gather(alike, digests),
         contradictions=gather(alike, classes),

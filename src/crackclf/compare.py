@@ -20,7 +20,7 @@ from crackclf.files import user_path, write_whole
 from crackclf.pipeline import train_folder
 from crackclf.prediction import load_model
 from crackclf.saving import KERAS_FILE, load_keras_model
-from crackclf.settings import TrainSettings, differences
+from crackclf.settings import TrainSettings
 
 _TIMED_BATCH, _TIMED_SECONDS = 32, 2.0
 _OF_SPLIT = ("validation_split", "test_split", "seed", "group_by", "skip_unreadable")
@@ -145,14 +145,11 @@ def compare(
 
 
 def _check_model(folder: Path, settings: TrainSettings, directory: str | os.PathLike) -> None:
-    earlier = TrainSettings.read(folder / "settings.json")
-    other = differences(earlier.to_dict(), settings.to_dict())
     data = load_datasets(directory, **{name: getattr(settings, name) for name in _OF_SPLIT})
-    if other or load_model(folder).card.data_fingerprint != data.fingerprint:
-        raise UserError(
-            f"{folder}: holds a model of other {f'settings: {other}' if other else 'images'}. "
-            "Choose another --out, or move the folder away."
-        )
+    is_same = TrainSettings.read(folder / "settings.json") == settings
+    if not is_same or load_model(folder).card.data_fingerprint != data.fingerprint:
+        found = f"holds a model of other {'images' if is_same else 'settings: see settings.json'}"
+        raise UserError(f"{folder}: {found}. Choose another --out, or move the folder away.")
 
 
 def _measure(folder: Path) -> dict[str, Any]:

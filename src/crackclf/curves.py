@@ -15,7 +15,6 @@ _WINDOW = 3  # Epochs whose mean is the level of a curve.
 # 2 % improving (4,000 simulated ones of each length); for fewer epochs nothing is claimed.
 _RISE, _FALL, _FEWEST = 4.0, 2.5, 6
 _MATERIAL = 0.05  # Share of the lowest loss; a smaller change does not matter.
-_NOISY = 0.1  # Scatter as a share of the lowest loss.
 
 
 def read_curves(log_dir: str | os.PathLike) -> dict[str, list[float]]:
@@ -54,16 +53,14 @@ def parse_history(text: str) -> dict[str, list[float]]:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What learning curves show, and how sure that is. Epochs count from 1.
+    """What learning curves show. Epochs count from 1.
 
-    Training loss is measured with dropout and on augmented images, while the weights still change;
-    validation loss after that, without either. So a gap (validation loss less training loss) a
-    little below 0 is normal. `last_loss` and `last_gap` are means of the last three epochs.
-
-    `scatter` is the standard deviation of validation loss about its trend, `noisy` says whether it
-    is above a tenth of the loss. `turned` says whether the model overfits: since the best epoch,
-    validation loss has risen by more than its scatter explains and by more than 5 %.
-    `still_improving` says whether it fell so over the last six epochs. None: too few epochs.
+    `gap` is validation loss less training loss in the best epoch. A little below 0 is normal:
+    training loss is measured with dropout, on augmented images, while the weights still change.
+    `last_loss` and `last_gap` are means of the last three epochs. `trend` is "overfitting" when
+    validation loss has risen since the best epoch, "still improving" when it fell over the last six
+    epochs, in both cases by more than its scatter explains and by more than 5 %; else "flat". With
+    fewer than six epochs it is "unknown".
     """
 
     epochs: int
@@ -72,33 +69,16 @@ class Diagnosis:
     gap: float
     last_loss: float
     last_gap: float
-    scatter: float | None = None
-    turned: bool | None = None
-    still_improving: bool | None = None
-    noisy: bool | None = None
+    trend: str
 
     def __str__(self) -> str:
         last = f"mean of the last {min(self.epochs, _WINDOW)} epochs"
-        lines = [
+        return (
             f"validation loss was lowest, {self.best_loss:.4f}, in epoch {self.best_epoch} of "
-            f"{self.epochs}; {last} {self.last_loss:.4f}",
-            f"gap to training loss {self.gap:.4f} in that epoch, {last} {self.last_gap:.4f}",
-        ]
-        if self.scatter is not None:
-            share = self.scatter / self.best_loss if self.best_loss else 0
-            noisy = ", noisy" if self.noisy else ""
-            lines.append(f"scatter from epoch to epoch {self.scatter:.4f} ({share:.0%}){noisy}")
-        if self.scatter is None:
-            lines.append(f"fewer than {_FEWEST} epochs: too few to tell a trend from scatter")
-        elif self.turned:
-            lines.append(f"overfitting: validation loss has risen since epoch {self.best_epoch}")
-        elif self.still_improving:
-            lines.append("still improving: more epochs may help")
-        elif self.turned is None:
-            lines.append("too few epochs since the best one to tell whether the model overfits")
-        else:
-            lines.append("validation loss neither rises nor falls by more than its scatter and 5 %")
-        return "\n".join(lines)
+            f"{self.epochs}; {last} {self.last_loss:.4f}\n"
+            f"gap to training loss {self.gap:.4f} in that epoch, {last} {self.last_gap:.4f}\n"
+            f"trend of validation loss: {self.trend}"
+        )
 
 
 def diagnose(history: Mapping[str, Sequence[float]]) -> Diagnosis:
@@ -126,14 +106,15 @@ def diagnose(history: Mapping[str, Sequence[float]]) -> Diagnosis:
         )
     best, gaps = int(validation.argmin()), validation - training
     lowest, last = float(validation[best]), float(validation[-_WINDOW:].mean())
-    found = n, best + 1, lowest, float(gaps[best]), last, float(gaps[-_WINDOW:].mean())
-    if n < _FEWEST:
-        return Diagnosis(*found)
-    # A smooth curve has next to no second differences, independent noise sqrt(6) times its own
-    # standard deviation; the median keeps the steep beginning out.
-    scatter = float(np.median(np.abs(np.diff(validation, 2))) / 0.6745 / np.sqrt(6))
-    has_turned = last - lowest > max(_RISE * scatter, _MATERIAL * lowest)
-    fall = float(validation[-2 * _WINDOW : -_WINDOW].mean()) - last
-    improves = fall > max(_FALL * scatter, _MATERIAL * lowest)
-    turned = has_turned if best < n - _WINDOW else None
-    return Diagnosis(*found, scatter, turned, improves, noisy=scatter > _NOISY * lowest)
+    trend = "unknown"
+    if n >= _FEWEST:
+        # A smooth curve has next to no second differences, independent noise sqrt(6) times its own
+        # standard deviation; the median keeps the steep beginning out.
+        scatter = float(np.median(np.abs(np.diff(validation, 2))) / 0.6745 / np.sqrt(6))
+        fall = float(validation[-2 * _WINDOW : -_WINDOW].mean()) - last
+        has_risen = last - lowest > max(_RISE * scatter, _MATERIAL * lowest)
+        has_fallen = fall > max(_FALL * scatter, _MATERIAL * lowest)
+        trend = "still improving" if has_fallen else "flat"
+        trend = "overfitting" if has_risen and best < n - _WINDOW else trend
+    last_gap = float(gaps[-_WINDOW:].mean())
+    return Diagnosis(n, best + 1, lowest, float(gaps[best]), last, last_gap, trend)

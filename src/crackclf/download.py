@@ -67,9 +67,7 @@ def download_metu(
         with tempfile.TemporaryDirectory(prefix=".crackclf-", dir=target.parent) as draft:
             source = _download(rar) if archive is None else user_path(archive)
             if not source.is_file() or sha256(source) != SHA256:
-                reason = (
-                    f"is not the RAR of {PAGE}, by its SHA-256. Unpack another archive yourself"
-                )
+                reason = f"is not the RAR of {PAGE} by its SHA-256. Unpack another yourself"
                 raise UserError(f"{show(source)}: {reason}.")
             _unrar(source, Path(draft, "rar")).replace(target)
     except OSError as error:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ from drawn_concrete.make import make_patch
 # Suffix of the file, Keras' name of the format, and the packages that it needs.
 FORMATS = {
     "onnx": (".onnx", "onnx", ("onnx", "tf2onnx", "onnxruntime")),
-    "openvino": (".xml", "openvino", ("openvino",)),
     "litert": (".tflite", "litert", ()),
     "saved_model": ("", "tf_saved_model", ()),
 }
@@ -55,8 +53,7 @@ def export_model(model: str | os.PathLike, path: str | os.PathLike, format: str)
     Args:
         model: the folder of a saved model, or the word `shipped`.
         path: file to write, with the suffix of its format; must not exist.
-        format: `"onnx"` (.onnx), `"openvino"` (.xml; the weights go to a .bin beside it),
-            `"litert"` (.tflite) or `"saved_model"` (a folder of TensorFlow).
+        format: `"onnx"` (.onnx), `"litert"` (.tflite) or `"saved_model"` (a folder of TensorFlow).
 
     Returns:
         An `Export`: `path`, `size` in bytes, and the `max_difference` of probabilities on `images`.
@@ -77,14 +74,12 @@ def export_model(model: str | os.PathLike, path: str | os.PathLike, format: str)
     name = path.name.removesuffix(suffix)
     beside = path.with_name(f"{name}.json")
     about: dict[str, Any] = {"file": path.name}
-    # A kill between the last renames leaves all but the file itself, and the JSON names that.
+    # A kill between the last renames leaves the JSON alone, which names the file.
     start = json.dumps(about | {"class_names": []}, indent=2).removesuffix("]\n}")
     is_left = beside.is_file() and beside.read_text(errors="replace").startswith(start)
-    for file in (path,) if is_left else (path, beside, path.with_name(f"{name}.bin")):
+    for file in (path,) if is_left else (path, beside):
         if os.path.lexists(file):
             raise UserError(f"{file}: already exists, and crackclf overwrites nothing.")
-    # Without this module OpenVINO does not report its use over the network.
-    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
     for package in packages:
         need(package, "export")
     classifier, serving = load_model(model), _build_serving(model)
@@ -110,9 +105,8 @@ def export_model(model: str | os.PathLike, path: str | os.PathLike, format: str)
             )
         Path(folder, f"{name}.json").write_text(json.dumps(about, indent=2) + "\n")
         size = sum(part.stat().st_size for part in Path(folder).rglob("*"))
-        # The JSON comes first and the file itself last: where it is, the others are.
-        parts = sorted(Path(folder).iterdir(), key=lambda x: (x == file, x.suffix == ".bin"))
-        for part in parts:
+        # The JSON comes first: where the file is, it is.
+        for part in sorted(Path(folder).iterdir(), key=lambda x: x == file):
             with writing(path.with_name(part.name)) as draft:
                 part.rename(draft)
     return Export(path, size, _COUNT * len(_SIDES), difference)
@@ -135,11 +129,6 @@ def _run(format: str, file: str, image: np.ndarray) -> np.ndarray:
     if format == "onnx":
         session = need("onnxruntime", "export").InferenceSession(file)
         return session.run(["probabilities"], {"image": image})[0]
-    if format == "openvino":
-        # On some processors OpenVINO computes in bfloat16, which moves probabilities by 0.18.
-        hint = {"INFERENCE_PRECISION_HINT": "f32"}
-        run = need("openvino", "export").compile_model(file, "CPU", hint)
-        return run({"image": image})["probabilities"]
     if format == "litert":
         from ai_edge_litert.interpreter import Interpreter
 

@@ -101,10 +101,7 @@ def _compute(
     extract: Callable[[np.ndarray], np.ndarray],
 ) -> Iterator[np.ndarray]:
     """Features of a set in the order of its files, in blocks of shape (images, variants, ...)."""
-    batches, variants = (
-        data.read(subset, shuffle=False).map(lambda images, _: images),
-        max(1, views),
-    )
+    batches, variants = data.read(subset).map(lambda images, _: images), max(1, views)
     if views:
         batches = _augment(batches, augmentation, views, data.seed)
     # In threads: each runs LiteRT or TensorFlow, which hold no lock of Python's.

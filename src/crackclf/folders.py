@@ -13,13 +13,14 @@ from PIL import Image
 
 from crackclf.errors import UserError, notice, show
 from crackclf.files import CHECKS, cache_folder, cores, user_path, write_whole
-from crackclf.images import FORMATS, open_image, read_content, to_rgb, turn_of
+from crackclf.images import FORMATS, is_blank, open_image, read_content, to_rgb, turn_of
 from crackclf.listing import is_litter
 from crackclf.splits import SUBSETS
 
 _POSITIVE_NAMES = {"positive", "crack", "cracks", "cracked"}
 _LAYOUT = "Expected a folder with one sub-folder of images per class, e.g. Negative/ and Positive/"
 _SHOWN = 10
+_RESULTS = ("card.json", "findings.csv", "inspection.json")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ImageFile:
     TensorFlow decodes it to the same picture as `read_image`. `problem` says why it cannot be
     trained on. Width and height are those stored, `upright` says whether EXIF leaves them. `look`
     is a difference hash: the signs of 256 differences between neighbours in a 17 x 16 picture.
+    `blank`: it has one colour only.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class ImageFile:
     mode: str = ""
     upright: bool = True
     look: str = ""
+    blank: bool = False
 
 
 def check_image(path: Path, label: int = 0) -> ImageFile:
@@ -77,7 +80,8 @@ def check_image(path: Path, label: int = 0) -> ImageFile:
     )
     small = np.asarray(picture.convert("L").resize((17, 16), Image.Resampling.BOX))
     look = np.packbits(small[:, 1:] > small[:, :-1]).tobytes().hex()
-    return ImageFile(path, label, digest, plain, "", *image.size, image.mode, upright, look)
+    blank = is_blank(picture)
+    return ImageFile(path, label, digest, plain, "", *image.size, image.mode, upright, look, blank)
 
 
 def digest_of(content: bytes) -> str:
@@ -181,7 +185,9 @@ def _subfolders(directory: Path) -> list[Path]:
     if not directory.is_dir():
         problem = "is a file" if directory.exists() else "no such folder"
         raise UserError(f"{show(directory)}: {problem}. {_LAYOUT}.")
-    return sorted(x for x in directory.iterdir() if x.is_dir() and not is_litter(x.name))
+    folders = (x for x in directory.iterdir() if x.is_dir() and not is_litter(x.name))
+    # What crackclf has written there, such as a saved model, is no class.
+    return sorted(x for x in folders if not any((x / name).is_file() for name in _RESULTS))
 
 
 def _class_folders(directory: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -19,20 +20,34 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 # Formats by the suffixes that name them. Pillow may try no other: its further readers are
 # rarely needed here, and some of them run foreign programs.
 FORMATS = {
-    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), ("JPEG", "MPO")),
+    # The last two are a phone's or a camera's several pictures in one JPEG.
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".insp"), ("JPEG", "MPO")),
     ".png": ("PNG",),
     ".bmp": ("BMP",),
     ".gif": ("GIF",),
     **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
     ".webp": ("WEBP",),
-    **dict.fromkeys((".heic", ".heif"), ("HEIF",)),
+    **dict.fromkeys((".heic", ".heif", ".hif"), ("HEIF",)),
 }
-# Pillow reads a phone's multi-picture JPEG (MPO) with its JPEG reader.
+_RAW = "is a raw photo, of which only a small preview could be read; convert it to JPEG or TIFF"
+_ARCHIVE = "is an archive and not an image; unpack it and name the folder of its images"
+_VIDEO = "is a video and not an image; take frames from it, for example with ffmpeg"
+# How the content of what people take for images begins.
+_NO_IMAGES = {
+    b"version https://git-lfs": "is a pointer of Git LFS and no image; fetch it (git lfs pull)",
+    b"%PDF": "is a PDF file and not an image; save its pictures as PNG or JPEG",
+    **dict.fromkeys((b"PK\3\4", b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b"), _ARCHIVE),
+    **dict.fromkeys((b"\x1aE\xdf\xa3", b"\0\0\1\xba"), _VIDEO),
+    **dict.fromkeys((b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0", b"FOVb"), _RAW),
+}
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")
 _READERS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _MAX_PIXELS = 178_956_970  # Pillow's own limit, at which it refuses.
 _STRIP = 32  # Rows resized at a time, which stay in a core's cache.
 _MAX_RATIO = 200  # Longer side over shorter side.
+_NEARBY = 32  # Pixels of a transparent picture that get one colour.
+_ONE_COLOUR = 2  # Grey levels by which a picture of one colour may differ.
 _DEEP = 64  # Of 255: a picture of 16 bits is brighter somewhere.
 # By EXIF's orientations from 2 on.
 _TURNS = (
@@ -44,8 +59,8 @@ _TURNS = (
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """Decodes an image file to 8-bit RGB.
 
-    EXIF orientation is applied, 16-bit grey is scaled, transparency is laid over white, and
-    palette, grey and CMYK pictures are converted. Of several pictures the first is read.
+    EXIF orientation is applied, 16-bit grey is scaled, transparent places get the colours around
+    them, and palette, grey and CMYK pictures are converted. Of several pictures the first is read.
 
     Args:
         path: a JPEG, PNG, BMP, GIF, TIFF or WebP file; HEIC with `pip install 'crackclf[heic]'`.
@@ -90,18 +105,43 @@ def open_image(source: str | os.PathLike | bytes) -> Image.Image:
         readers = ("HEIF",)
     try:
         image = Image.open(io.BytesIO(content), formats=readers)
-        if max(image.size) <= _MAX_RATIO * min(image.size):
-            return image
-        reason = f"is {image.width:,} x {image.height:,} pixels, which is no photo; crop it"
+        if max(image.size) > _MAX_RATIO * min(image.size):
+            reason = f"is {image.width:,} x {image.height:,} pixels, which is no photo; crop it"
+        else:
+            tags = getattr(image, "tag_v2", {})  # Of a TIFF.
+            if 50706 not in tags and tags.get(254) != 1:
+                return image
+            reason = _RAW  # A DNG, or its first picture is a smaller one.
     except Image.DecompressionBombError:
         raise UserError(f"has too many pixels (limit {_MAX_PIXELS:,}); make it smaller") from None
     except Exception:  # Pillow's readers raise nearly anything, struct.error included.
-        reason = "is not a JPEG, PNG, BMP, GIF, TIFF or WebP image; convert it to PNG or JPEG"
-    if content.startswith(b"version https://git-lfs"):
-        reason = "is a pointer of Git LFS and not the image itself; fetch it (git lfs pull)"
-    if content[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        reason = "is a web page and not an image; download the image itself"
+        reason = _say_what(content)
     raise UserError(reason)
+
+
+def _say_what(content: bytes) -> str:
+    """What a file is that is no image, and what to do."""
+    if content[4:8] == b"ftyp" and content[8:12] not in (b"avif", b"avis"):
+        return _RAW if content[8:11] == b"crx" else _VIDEO
+    if content[:4] == b"RIFF" and content[8:11] == b"AVI":
+        return _VIDEO
+    if content[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "is a web page and not an image; download the image itself"
+    for start, reason in _NO_IMAGES.items():
+        if content.startswith(start):
+            return reason
+    return "is not a JPEG, PNG, BMP, GIF, TIFF or WebP image; convert it to PNG or JPEG"
+
+
+def begins_as_image(path: Path) -> bool:
+    """Whether a file begins as an image does, whatever its name."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:
+        return False
+    is_heif = start[4:8] == b"ftyp" and start[8:] in _HEIF
+    return start.startswith(_SIGNATURES) or start[8:] == b"WEBP" or is_heif
 
 
 def read_content(path: Path) -> bytes:
@@ -153,11 +193,38 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         if image.getextrema()[3][1] == 0:  # type: ignore[index]
             raise UserError("is fully transparent, so there is nothing to see; save it opaque")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        return Image.alpha_composite(_continue(image), image).convert("RGB")
     if image.mode.startswith("I"):
         # Pillow's own convert("RGB") clips 16-bit grey at 255 instead of scaling it.
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def is_blank(image: Image.Image) -> bool:
+    """Whether an RGB image has one colour only."""
+    ends: Any = image.getextrema()
+    return all(high - low <= _ONE_COLOUR for low, high in ends)
+
+
+def check_seen(image: Image.Image) -> Image.Image:
+    """Returns an RGB image; a `UserError` when there is nothing to see on it."""
+    if is_blank(image):
+        raise UserError("shows one colour only, so there is nothing to see; take it again")
+    return image
+
+
+def _continue(image: Image.Image) -> Image.Image:
+    """An opaque background in the colours of what is seen nearby: an edge to it is no crack."""
+    from scipy import ndimage
+
+    size = -(-image.width // _NEARBY), -(-image.height // _NEARBY)
+    bands = [band.convert("F") for band in image.convert("RGBa").split()]
+    small = [np.asarray(band.resize(size, Image.Resampling.BOX)) for band in bands]
+    seen: Any = np.stack(small, axis=-1)
+    while (empty := seen[..., 3:] == 0).any():  # From where something is seen outwards.
+        seen = np.where(empty, ndimage.uniform_filter(seen, 3, axes=(0, 1)), seen)
+    colours = np.rint(255 * seen[..., :3] / seen[..., 3:]).astype(np.uint8)
+    return Image.fromarray(colours).resize(image.size, Image.Resampling.BICUBIC).convert("RGBA")
 
 
 def resize(

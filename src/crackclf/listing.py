@@ -1,6 +1,7 @@
 """Which images a caller names: files, folders, arrays and images of Pillow."""
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from PIL import Image
 
 from crackclf.errors import UserError, notice, show
 from crackclf.files import user_path
-from crackclf.images import FORMATS, naming, open_image, to_rgb
+from crackclf.images import FORMATS, begins_as_image, check_seen, naming, open_image, to_rgb
 
 Source = str | os.PathLike | np.ndarray | Image.Image
 # Pictures too; each gets an answer that says what to do with it.
 _OTHERS = {".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"}
+_COPIES = {".thm", ".jpg_original"}  # That cameras and exiftool leave beside a video or a photo.
 # What systems and network disks leave beside files, besides names that begin with a dot.
 _LITTER = {"thumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin", "__macosx"}
 
@@ -44,7 +46,7 @@ class Picture:
         """The image as RGB, upright; a `UserError` when it cannot be read."""
         image = self.open()
         with naming(self.name):
-            return to_rgb(image)
+            return check_seen(to_rgb(image))
 
 
 def list_pictures(images: Source | Iterable[Source]) -> list[Picture]:
@@ -87,6 +89,9 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
     """
     found: list[Path] = []
     for path in map(user_path, paths):
+        if re.match(r"\w{2,}:/", os.fspath(path)):
+            address = re.sub(":/+", "://", show(path))
+            raise UserError(f"{address}: is an address; download it, and name the file.")
         if path.is_dir():
             if not (inside := _list_folder(path)):
                 raise UserError(
@@ -120,10 +125,12 @@ def _list_folder(folder: Path) -> list[Path]:
         kept = filterfalse(is_litter, folders)
         folders[:] = sorted(kept, key=lambda name: Path(here, name).is_symlink())
         for path in (Path(here, name) for name in filterfalse(is_litter, names)):
-            if path.suffix.lower() in FORMATS or path.suffix.lower() in _OTHERS:
+            suffix = path.suffix.lower()
+            is_other = suffix in _OTHERS or (suffix not in _COPIES and begins_as_image(path))
+            if suffix in FORMATS or is_other:
                 found.append(path)
             else:
-                passed_over["is not an image by its name"].append(path)
+                passed_over["is not an image"].append(path)
     for reason, paths in passed_over.items():
         more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
         notice(f"left out {show(min(paths))}{more} of {show(folder)}: {reason}")

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,9 +133,3 @@ def check_class_weights(class_weights: Any) -> None:
         raise UserError(
             f"class_weights must be one of {', '.join(CLASS_WEIGHTS)}. Received: {class_weights!r}."
         )
-
-
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Says which settings differ, e.g. "epochs (10, now 20)"; empty when none does."""
-    pairs = {name: (one.get(name), value) for name, value in other.items()}
-    return ", ".join(f"{name} ({a!r}, now {b!r})" for name, (a, b) in pairs.items() if a != b)

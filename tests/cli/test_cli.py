@@ -9,9 +9,8 @@ from importlib import import_module
 
 import pytest
 import typer
-from PIL import Image
 
-from conftest import build_card, run
+from conftest import build_card, plain, run
 from crackclf import __version__
 from crackclf.backbones import BACKBONES
 from crackclf.calibration import FALSE_ALARMS
@@ -264,7 +263,7 @@ def test_a_full_disk_and_a_refused_sample_end_without_a_traceback(tmp_path, monk
 @pytest.mark.parametrize("language", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"HOME": ""}])
 def test_names_and_terminals_of_any_alphabet_end_no_command(tmp_path, language):
     for name in ("裂缝.png", os.fsdecode(b"stra\xdfe.png"), "a\n0.9999  crack  b.png"):
-        Image.new("RGB", (32, 32), "grey").save(tmp_path / "p.png")
+        plain((32, 32), "grey").save(tmp_path / "p.png")
         (tmp_path / "p.png").rename(tmp_path / name)
     done = crackclf("predict", ".", cwd=tmp_path, env=os.environ | language)
     assert done.returncode == 0, done.stderr
@@ -289,7 +288,7 @@ def test_the_default_of_false_alarms_is_that_of_the_library():
 
 
 def test_a_cold_predict_imports_no_framework(tmp_path):
-    Image.new("RGB", (64, 64), "grey").save(tmp_path / "x.jpg")
+    plain((64, 64), "grey").save(tmp_path / "x.jpg")
     code = """
 import sys
 from crackclf import cli

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import build_card, draw_blot, run
+from conftest import build_card, draw_blot, plain, run
 
 BLOT = (30, 20, 80, 60)
 
@@ -42,7 +42,7 @@ def test_inspect_prints_a_line_a_photo_and_where_the_report_is(saved, site, monk
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--width-classes", "0.2,wide"), "expected numbers such as 0.2,0.4,1"),
+        (("--width-classes", "0.2,wide"), "expected aci224r or eurocode2, or numbers"),
         (("--width-classes", "0.2,0.4"), "give mm_per_pixel or distance too"),
         (("--distance", "2", "--mm-per-pixel", "1"), "Received: both"),
         (("--sound", "site", "--region-threshold", "0.5"), "Leave out --region-threshold"),
@@ -93,13 +93,13 @@ def test_a_model_that_has_seen_no_sound_photos_needs_some(
 
     (tmp_path / "sound").mkdir()
     for i in range(9):
-        Image.new("RGB", (40, 40), (150 - i,) * 3).save(tmp_path / "sound" / f"{i:02}.png")
+        plain((40, 40), (150 - i,) * 3).save(tmp_path / "sound" / f"{i:02}.png")
     assert run(monkeypatch, "inspect", "site", "--model", "model", "--sound", "sound") == 0
     settings = json.loads((tmp_path / "inspection" / "inspection.json").read_text())["settings"]
     assert settings["sound_photos"] == 9
     darkest = np.full((1, 32, 32, 3), 142, np.uint8)
     expected = classifier.probabilities(darkest)[0, 1]
-    assert settings["region_threshold"] == pytest.approx(expected, abs=1e-4)
+    assert settings["region_threshold"] == pytest.approx(expected, abs=1e-2)
     answers = [line.split()[1] for line in capsys.readouterr().out.splitlines()[:2]]
     assert answers == ["Positive", "Negative"]
 

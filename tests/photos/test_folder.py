@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 from PIL.ExifTags import GPS, Base
 
 import crackclf.photos
-from conftest import draw_blot, make_exif
+from conftest import add_grain, draw_blot, make_exif
 from crackclf.errors import UserError
 from crackclf.photos.folder import inspect_photos
 
@@ -73,14 +74,14 @@ def test_each_photo_gets_a_row_and_an_overlay_and_a_broken_one_does_not_stop_the
     assert float(rows[0]["probability"]) == cracked["probability"]
     names = {name for name in contents(tmp_path / "out") if not name.startswith(".")}
     overlays = {photo["overlay"] for photo in photos if not photo["error"]}
-    assert names == overlays | {"report.html", *TABLES, "settings.json"}
+    assert names == overlays | {"report.html", *TABLES}
     assert all(re.fullmatch(r"overlays/[ab]-[0-9a-f]{8}\.jpg", name) for name in overlays)
 
 
 def test_every_crack_has_a_row_a_number_and_a_polygon_of_coco(inspector, tmp_path):
     photo = draw_blot(LINE, LARGE)
     photo.paste((10, 10, 10), (100, 200, 300, 214))
-    photo.save(tmp_path / "two.png")
+    add_grain(photo).save(tmp_path / "two.png")
     draw_blot(size=LARGE).save(tmp_path / "none.png")
     (tmp_path / "broken.png").write_bytes(b"")
     paths = [tmp_path / f"{name}.png" for name in ("none", "broken", "two")]
@@ -165,10 +166,10 @@ def test_other_photos_are_added_to_those_of_an_earlier_call(site, inspector, tmp
     more = [tmp_path / "more.png", tmp_path / "more.png"]  # Counted once.
     rows = inspect_photos(more, inspector, tmp_path / "out", mm_per_pixel=2)
     assert [row["file"] for row in rows] == [str(tmp_path / "more.png")]
-    expected = [str(site / "a.png"), str(site / "east" / "b.jpg"), rows[0]["file"]]
+    expected = [*(str(site / x) for x in ("a.png", "east/b.jpg", "east/c.jpg")), rows[0]["file"]]
     photos = result_of(tmp_path / "out")["photos"]
     assert [photo["file"] for photo in photos] == expected
-    assert photos[0]["area_m2"] > 0
+    assert photos[2]["error"]  # What could not be read stays listed.
     assert [row["file"] for row in table(tmp_path / "out" / "photos.csv")] == expected
 
 
@@ -186,24 +187,80 @@ def test_exif_gives_each_photo_its_position_and_a_distance_its_scale(inspector, 
     assert (rows[1]["mm_per_pixel"], rows[1]["length_mm"]) == (None, None)
     cracks = table(tmp_path / "out" / "cracks.csv")
     assert [row["width_class"] for row in cracks] == ["5 to 50 mm", ""]
-    (feature,) = json.loads((tmp_path / "out" / "positions.geojson").read_text())["features"]
-    assert feature["geometry"]["coordinates"] == [151.25, -33.5, 40.5]
-    assert feature["properties"]["length_mm"] == rows[0]["length_mm"]
+    row = table(tmp_path / "out" / "photos.csv")[0]
+    assert (row["longitude"], row["latitude"], row["altitude"]) == ("151.25", "-33.5", "40.5")
 
 
-def test_other_or_impossible_settings_are_refused_and_nothing_is_changed(site, inspector, tmp_path):
+def test_impossible_settings_are_refused_and_nothing_is_changed(site, inspector, tmp_path):
     for settings in ({"mm_per_pixel": 0}, {"false_alarms": 0.01}, {"region_threshold": 1.5}):
         with pytest.raises(UserError, match="Received: "):
             inspect_photos([site], inspector, tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
+
+
+def test_each_photo_keeps_its_scale_its_threshold_and_its_model(site, inspector, tmp_path):
+    first, *_ = inspect_photos([site], inspector, tmp_path / "out", mm_per_pixel=2)
+    draw_blot(LINE, LARGE).save(tmp_path / "more.png")
+    card = dataclasses.replace(inspector.card, sha256={"model.keras": "1" * 64})
+    other = dataclasses.replace(inspector, card=card)
+    more = {"mm_per_pixel": 0.5, "region_threshold": 0.9}
+    inspect_photos([tmp_path / "more.png"], other, tmp_path / "out", **more)
+    before, _, _, after = result_of(tmp_path / "out")["photos"]
+    kept = ("mm_per_pixel", "region_threshold", "model")
+    assert [before[name] for name in kept] == [2, 0.5, "0" * 64]
+    assert [after[name] for name in kept] == [0.5, 0.9, "1" * 64]
+    assert before["area_m2"] == first["area_m2"]
+    again, *_ = inspect_photos([site], inspector, tmp_path / "out")  # Without a scale.
+    assert again["mm_per_pixel"] == 2
+
+
+def test_a_photo_that_is_there_twice_counts_once(site, inspector, tmp_path, capsys, monkeypatch):
     inspect_photos([site], inspector, tmp_path / "out")
-    before = contents(tmp_path / "out")
-    with pytest.raises(UserError, match=r"other settings \(false_alarms\).*another folder"):
-        inspect_photos([site], inspector, tmp_path / "out", false_alarms=0.2)
-    card = dataclasses.replace(inspector.card, sha256={"model.keras": "1" * 64}, temperature=2)
-    with pytest.raises(UserError, match=r"other settings \(model, temperature\)"):
-        inspect_photos([site], dataclasses.replace(inspector, card=card), tmp_path / "out")
-    assert contents(tmp_path / "out") == before
+    shutil.copy(site / "a.png", site / "a (1).png")
+    monkeypatch.chdir(tmp_path)
+    rows = inspect_photos(["site", tmp_path / "site" / "a.png"], inspector, tmp_path / "out")
+    assert [Path(row["file"]).name for row in rows] == ["a.png", "b.jpg", "c.jpg"]
+    assert "photos that are there twice count once" in capsys.readouterr().err
+    (site / "a.png").rename(site / "moved.png")
+    (site / "a (1).png").unlink()
+    inspect_photos(["site"], inspector, tmp_path / "out")
+    names = [Path(photo["file"]).name for photo in result_of(tmp_path / "out")["photos"]]
+    assert sorted(set(names)) == ["b.jpg", "c.jpg", "moved.png"]
+
+
+def test_cracks_that_a_reader_calls_wrong_no_longer_count(inspector, tmp_path):
+    photo = draw_blot(LINE, LARGE)
+    photo.paste((10, 10, 10), (100, 200, 300, 214))
+    photo.save(tmp_path / "two.png")
+    out, table_file = tmp_path / "out", tmp_path / "reviewed.csv"
+    (row,) = inspect_photos([tmp_path / "two.png"], inspector, out)
+    assert row["cracks"] == 2
+    marks = [("file", "crack", "review", "remark"), (row["file"], 1, "wrong", "a cable, taut")]
+    with table_file.open("w", newline="") as file:
+        csv.writer(file).writerows(marks)
+    assert inspect_photos([], inspector, out, reviewed=table_file) == []
+    (row,) = table(out / "photos.csv")
+    assert row["cracks"] == "1"
+    assert [x["review"] for x in table(out / "cracks.csv")] == ["wrong", ""]
+    assert len(json.loads((out / "cracks.coco.json").read_text())["annotations"]) == 1
+    (row,) = inspect_photos([tmp_path / "two.png"], inspector, out)  # It is kept.
+    assert row["cracks"] == 1
+    table_file.write_text("file,crack,review,remark\nother.png,1,wrong,\n")
+    with pytest.raises(UserError, match=r"other\.png: .* does not hold it"):
+        inspect_photos([], inspector, out, reviewed=table_file)
+    table_file.write_text("mine")
+    with pytest.raises(UserError, match=r"reviewed\.csv: expected the table that report"):
+        inspect_photos([], inspector, out, reviewed=table_file)
+
+
+def test_a_table_gives_each_photo_its_scale(site, inspector, tmp_path, capsys):
+    (tmp_path / "scales.csv").write_text(f"file,mm_per_pixel\na.png,2\n{site / 'none.png'},3\n")
+    rows = inspect_photos([site], inspector, tmp_path / "out", scale_file=tmp_path / "scales.csv")
+    assert [row["mm_per_pixel"] for row in rows] == [2, None, None]
+    assert "b.jpg: is not in the scale file" in capsys.readouterr().err
+    (tmp_path / "scales.csv").write_text("a.png;2\n")
+    with pytest.raises(UserError, match=r"scales\.csv: expected a CSV file with the columns file"):
+        inspect_photos([site], inspector, tmp_path / "x", scale_file=tmp_path / "scales.csv")
 
 
 @pytest.mark.parametrize("content", [("mine.txt", "mine"), ("settings.json", '{"mine": 1}')])

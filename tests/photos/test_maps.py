@@ -72,7 +72,7 @@ def test_a_photo_is_halved_while_it_is_two_patches_wide_and_cutting_it_changes_n
 
     found = map_cracks(photo, dataclasses.replace(classifier, graph=graph))
     assert len(shapes) >= 5
-    assert max(height * width for _, height, width, _ in shapes) <= 22 * 32**2
+    assert max(height * width for _, height, width, _ in shapes) <= 16 * 32**2
     assert len(set(shapes)) <= scales  # The network has to be prepared for each.
     np.testing.assert_allclose(found, map_whole(photo, classifier, scales), atol=1e-4)
 

@@ -1,26 +1,47 @@
 import pytest
 
 from crackclf.errors import UserError
-from crackclf.photos.records import Scale, add_sizes
+from crackclf.photos.records import Scale, add_sizes, list_sound
 
 CRACK = {"length_px": 100.0, "mean_width_px": 2.0, "max_width_px": 3.0}
-PHOTO = {"width": 4000, "height": 3000, "focal_length": 24.0, "area_px": 0, "regions": []}
+CRACK |= {"width_low_px": None, "width_high_px": None}
+PHOTO = {
+    "file": "a.jpg",
+    "width": 4000,
+    "height": 3000,
+    "focal_length": 24.0,
+    "area_px": 0,
+    "regions": [],
+}
 PHOTO |= {"cracks": [CRACK]}
 
 
 def test_distance_and_focal_length_give_the_scale():
     # At 24 mm, a photo whose diagonal is 5,000 pixels shows 43.27 / 24 m of diagonal from 1 m.
-    found = add_sizes(PHOTO, Scale(distance=3))
-    assert found["mm_per_pixel"] == pytest.approx(3 * 43.2666 / 24 * 1000 / 5000, rel=1e-4)
-    assert add_sizes(PHOTO, Scale(0.4))["mm_per_pixel"] == 0.4
-    for photo, scale in ((PHOTO, Scale()), (PHOTO | {"focal_length": None}, Scale(distance=3))):
-        found = add_sizes(photo, scale)
-        assert (found["mm_per_pixel"], found["cracks"]) == (None, [CRACK])
+    found, doubt = Scale(distance=3).of(PHOTO)
+    assert found == pytest.approx(3 * 43.2666 / 24 * 1000 / 5000, rel=1e-4)
+    assert (doubt, Scale(0.4).of(PHOTO), Scale().of(PHOTO)) == ("", (0.4, ""), (None, ""))
+    for what, words in (
+        ({"focal_length": None}, "no focal length"),
+        ({"no_scale": "was cropped"}, ""),
+    ):
+        found, doubt = Scale(distance=3).of(PHOTO | what)
+        assert found is None
+        assert words in doubt
+        assert Scale(0.4).of(PHOTO | what) == (0.4, "")
+    found = add_sizes(PHOTO, None)
+    assert (found["mm_per_pixel"], found["cracks"]) == (None, [CRACK])
+
+
+def test_a_photos_own_scale_goes_before_that_of_all():
+    scale = Scale(0.4, by_file={"a.jpg": 2.0, "site/b.jpg": 3.0})
+    for file, mm in (("a.jpg", 2), ("site/a.jpg", 2), ("site/b.jpg", 3), ("b.jpg", 0.4)):
+        assert scale.of(PHOTO | {"file": file})[0] == mm
 
 
 def test_widths_fall_into_classes():
     cracks = [CRACK | {"max_width_px": width} for width in (0.2, 0.5, 2.2, 2.5, None)]
-    found = add_sizes(PHOTO | {"cracks": cracks}, Scale(0.4, width_classes=(0.2, 0.4, 1)))
+    found = add_sizes(PHOTO | {"cracks": cracks}, 0.4, (0.2, 0.4, 1))
     names = [crack["width_class"] for crack in found["cracks"]]
     assert names == ["under 0.2 mm", "0.2 to 0.4 mm", "0.4 to 1 mm", "from 1 mm", None]
 
@@ -36,3 +57,16 @@ def test_an_impossible_scale_is_refused():
     ):
         with pytest.raises(UserError, match=words):
             Scale(**arguments)
+
+
+def test_photos_of_which_every_crack_was_called_wrong_are_sound(tmp_path):
+    table = tmp_path / "reviewed.csv"
+    rows = [
+        "a.jpg,1,wrong,",
+        "a.jpg,2,wrong,a joint",
+        "b.jpg,1,wrong,",
+        "b.jpg,2,right,",
+        "c.jpg,1,,",
+    ]
+    table.write_text("\n".join(["file,crack,review,remark", *rows]))
+    assert list_sound(table) == ["a.jpg"]

@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for _command in (
-    *(answering.predict, answering.inspect, answering.explain, answering.app, answering.cluster),
+    *(answering.predict, answering.inspect, answering.explain, answering.app),
     *(images.sample, images.download, images.audit),
     *(learning.train, learning.compare, learning.evaluate, learning.export),
 ):

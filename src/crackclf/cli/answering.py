@@ -45,25 +45,28 @@ def predict(
 
 
 def inspect(
-    paths: list[str] = options.IMAGES,
+    paths: list[str] | None = options.NO_OR_IMAGES,
     model: str = options.MODEL,
     out: Path = option("inspection", "Folder for the report. Photos are added to an earlier one."),
     mm_per_pixel: float | None = options.MM_PER_PIXEL,
     distance: float | None = option(None, "Metres to the surface. EXIF gives the focal length."),
-    width_classes: str = option("", "Limits between classes of crack width in mm: 0.2,0.4,1."),
+    scale_file: Path | None = option(None, "CSV with the columns file and mm_per_pixel."),
+    width_classes: str = option("", "Limits of width in mm, 0.2,0.4,1; or aci224r, eurocode2."),
     false_alarms: float = option(0.1, "Share of sound photos that may be called cracked."),
-    sound: str | None = option(None, "9 or more photos of sound surfaces, to measure it on."),
+    sound: str | None = option(
+        None, "Folder of 9 or more sound photos to measure it on, or a reviewed.csv."
+    ),
     region_threshold: float | None = option(None, "Least probability of a crack's region."),
+    reviewed: Path | None = option(None, "Table that report.html has saved: wrong cracks go."),
 ) -> None:
     """Finds, traces and measures the cracks in whole photos.
 
     The folder --out gets
       report.html        one page to mail or print
-      photos.csv         one row per photo
+      photos.csv         one row per photo, with its place if EXIF has it
       cracks.csv         one row per crack: length, width, place
       cracks.coco.json   outlines of the cracks, for annotation tools
       inspection.json    all results
-      positions.geojson  where the photos were taken, if EXIF has it
       overlays/          each photo beside its traced cracks
 
     The exit status is 2 when a photo cannot be read. The others are inspected.
@@ -71,34 +74,40 @@ def inspect(
     Examples:
       crackclf inspect site/ --distance 3 --width-classes 0.2,0.4,1
       crackclf inspect site/ --model saved_models/first --sound site-sound/
+      crackclf inspect --reviewed reviewed.csv
     """
     from crackclf.calibration import choose_region_threshold
     from crackclf.listing import find_images
     from crackclf.photos.folder import inspect_photos
     from crackclf.photos.photo import measure_sound_peaks
-    from crackclf.photos.records import Scale, sum_up
+    from crackclf.photos.records import WIDTH_CLASSES, Scale, list_sound, read_scales, sum_up
     from crackclf.prediction import load_model
 
     if sound is not None and region_threshold is not None:
         raise UserError("--sound measures the threshold. Leave out --region-threshold, or --sound.")
     try:
-        classes = tuple(float(x) for x in width_classes.split(",") if x)
+        numbers = WIDTH_CLASSES.get(width_classes) or filter(None, width_classes.split(","))
+        classes = tuple(map(float, numbers))
     except ValueError:
-        expected = "--width-classes: expected numbers such as 0.2,0.4,1"
+        expected = f"--width-classes: expected {' or '.join(WIDTH_CLASSES)}, or numbers: 0.2,0.4,1"
         raise UserError(f"{expected}. Received: {width_classes}.") from None
-    Scale(mm_per_pixel, distance, classes)  # Refuses a wrong scale before --sound is measured.
-    files, classifier = find_images(paths), load_model(model)
+    by_file = {} if scale_file is None else read_scales(scale_file)
+    Scale(mm_per_pixel, distance, classes, by_file)  # Refused before --sound is measured.
+    if not paths and reviewed is None:
+        raise UserError("name photos, or folders of photos.")
+    files, classifier = find_images(paths or []), load_model(model)
     if sound is not None:
-        sound_files = find_images([sound])
+        sound_files = find_images(list_sound(sound) if sound.endswith(".csv") else [sound])
         choose_region_threshold([0.0] * len(sound_files), false_alarms)  # Are they enough?
         peaks = measure_sound_peaks(sound_files, classifier)
         card = dataclasses.replace(classifier.card, sound_peaks=peaks)
         classifier = dataclasses.replace(classifier, card=card)
-    photos = inspect_photos(
-        files, classifier, out, false_alarms, mm_per_pixel, region_threshold, distance, classes
-    )
+    scale = mm_per_pixel, region_threshold, distance, classes, scale_file
+    photos = inspect_photos(files, classifier, out, false_alarms, *scale, reviewed)
     for photo in photos:
-        if not photo["error"]:
+        if photo["quality"] and not photo["error"]:
+            notice(f"{photo['file']}: {photo['quality']}")
+        if photo["verdict"]:
             answer = f"{photo['probability']:.4f}  {photo['verdict']}  {photo['file']}"
             print(f"{answer}  {sum_up(photo)}".rstrip())
     print(out / "report.html")
@@ -159,31 +168,3 @@ def app(
     from crackclf.prediction import load_model
 
     serve(load_model(model), port)
-
-
-def cluster(
-    paths: list[str] = options.IMAGES,
-    out: str = option(..., "Folder for Parquet files with one row per image."),
-    inspect: bool = option(False, "Inspect whole photos, instead of predicting.", "--inspect"),
-    model: str = options.MODEL,
-    mm_per_pixel: float | None = options.MM_PER_PIXEL,
-    address: str | None = option(None, "A running Ray cluster.", metavar="HOST:PORT"),
-) -> None:
-    """Predicts or inspects many images on a Ray cluster.
-
-    Paths may be addresses of an object store, such as s3:// and gs://. It
-    needs pip install 'crackclf[cluster]'.
-
-    Examples:
-      crackclf cluster s3://bridges/patches/ --out found/
-      crackclf cluster site/ --inspect --mm-per-pixel 0.4 --out found/
-    """
-    from crackclf.cluster import answer_images
-
-    counts = answer_images(paths, out, model, inspect, mm_per_pixel, address)
-    unreadable = counts.pop("", 0)
-    for name, count in sorted(counts.items()):
-        print(f"{count:>9,}  {name}")
-    print(out)
-    if unreadable:
-        raise UserError(f"{unreadable:,} images could not be read; the column error says why.")

@@ -143,10 +143,10 @@ def evaluate(
 
 def export(
     model: str = options.MODEL_ARGUMENT,
-    format: str = option(..., "One of onnx, openvino, litert and saved_model."),
-    out: Path = option(..., "File ending in .onnx, .xml or .tflite; else a folder."),
+    format: str = option(..., "One of onnx, litert and saved_model."),
+    out: Path = option(..., "File ending in .onnx or .tflite; else a folder."),
 ) -> None:
-    """Writes a model as ONNX, OpenVINO, LiteRT or SavedModel.
+    """Writes a model as ONNX, LiteRT or SavedModel.
 
     The file takes RGB images of any size and gives calibrated probabilities.
     Resizing, preprocessing and softmax are part of it. Class names and

@@ -26,6 +26,7 @@ _folder = partial(typer.Argument, exists=True, file_okay=False)
 _MODEL = "Folder of a saved model, or the word shipped: the model in the box."
 _CLASSES = "Folder with one sub-folder of images per class, e.g. Negative/ and Positive/."
 IMAGES = typer.Argument(help="Images, or folders of images.")
+NO_OR_IMAGES = typer.Argument(None, help="Images, or folders of images.")
 LABELLED = _folder(help=_CLASSES)
 SPLITTABLE = _folder(help=f"{_CLASSES} Or one with train/, validation/ and test/.")
 NEW_FOLDER = typer.Argument(help="Folder to make.")

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crackclf.data.trees import lay_out
-from crackclf.errors import UserError, check_at_least, check_image_size, learning, notice
+from crackclf.errors import (
+    UserError,
+    check_at_least,
+    check_image_size,
+    counted,
+    learning,
+    notice,
+    show,
+)
 from crackclf.files import format_table, user_path
 from crackclf.folders import ImageFile, is_split, read_folder
 from crackclf.splits import SUBSETS, connect, split_groups
@@ -22,6 +31,13 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _SHARE = 0.2
+# Endings of names that programs give to augmented copies: Roboflow's, and words for what was done.
+_AUGMENTED = re.compile(
+    r"(_(jpe?g|png))?\.rf\.[0-9a-f]{8,}$|[-_ ]([hv]?_?flip(ped)?(_?(lr|ud|[hv]))?|mirror(ed)?|"
+    r"rot(at(ed|ion))?_?-?\d*|aug(mented)?[-_]?\d*|(bright|dark|nois|blur|shear|zoom|crop)\w*)$",
+    re.IGNORECASE,
+)
+_COPIES = 64  # Of one source at most: names with one stem for all images tell of no source.
 _LEAST = 20  # Images of a class to validate or test on: a share of few images is next to none.
 
 
@@ -267,7 +283,7 @@ def find_groups(images: Sequence[ImageFile], group_by: str | None) -> np.ndarray
     """Numbers the groups of images that stay together: copies, and images of the same key."""
     digests = [image.digest for image in images]
     if group_by is None:
-        return connect(digests)
+        return connect(digests, _find_sources(images))
     try:
         pattern = re.compile(group_by)
     except re.error as error:
@@ -279,6 +295,26 @@ def find_groups(images: Sequence[ImageFile], group_by: str | None) -> np.ndarray
             raise UserError(f"{image.path}: group_by={group_by!r} {problem}.")
         keys.append((pattern.groups and match[1]) or match[0])
     return connect(digests, keys)
+
+
+def _find_sources(images: Sequence[ImageFile]) -> list[str]:
+    """The path of each image, or, by its name, of the image that it is an augmented copy of."""
+    paths = [str(image.path) for image in images]
+    sources = [str(image.path.with_name(_strip(image.path.stem))) for image in images]
+    counts = Counter(sources)
+    keys = [x if 1 < counts[x] <= _COPIES else path for x, path in zip(sources, paths, strict=True)]
+    if kept := [path for key, path in zip(keys, paths, strict=True) if key != path]:
+        notice(
+            f"{counted(len(kept), 'image')}, e.g. {show(kept[0])}, stay with the copies of one "
+            "source, by their names (flipped, turned, .rf.). Use --group-by for other names"
+        )
+    return keys
+
+
+def _strip(stem: str) -> str:
+    while (shorter := _AUGMENTED.sub("", stem)) != stem:
+        stem = shorter
+    return stem
 
 
 def _read(
@@ -294,9 +330,16 @@ def _read(
     images, names, skipped = zip(*parts, strict=True)
     if any(found != names[0] for found in names):
         raise UserError(f"{directory}: expected the same classes in each set. Received: {names}.")
+    files = [x for part in images for x in part]
+    label_of = {image.digest: image.label for image in files}
+    if wrong := [image for image in files if image.label != label_of[image.digest]]:
+        notice(
+            f"{counted(len(wrong), 'image')}, e.g. {show(wrong[0].path)}, are in both classes as "
+            "byte-identical files, so one label is wrong. `crackclf audit` lists them"
+        )
     left_out = {path: problem for part in skipped for path, problem in part.items()}
     data = Datasets(directory, tuple(names[0]), image_size, batch_size, seed, left_out, images={})
-    return data, [x for part in images for x in part], np.repeat(subsets, [*map(len, images)])
+    return data, files, np.repeat(subsets, [*map(len, images)])
 
 
 def _deal(data: Datasets, images: Sequence[ImageFile], subset_of: np.ndarray) -> Datasets:

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -15,23 +16,27 @@ from PIL import Image
 
 from crackclf import __version__
 from crackclf.calibration import FALSE_ALARMS, choose_region_threshold
-from crackclf.errors import UserError, show
+from crackclf.errors import UserError, counted, notice, show
 from crackclf.files import format_table, is_draft, remove_drafts, user_path, write_whole, writing
 from crackclf.folders import digest_of
 from crackclf.images import naming, read_content
 from crackclf.listing import Picture, find_images
 from crackclf.photos import records
+from crackclf.photos.camera import NoPhotoError
 from crackclf.photos.maps import REACH
 from crackclf.photos.overlay import crop_crack, heat_layer, shrink
 from crackclf.photos.photo import Inspection, inspect_picture
 from crackclf.prediction import Classifier, as_classifier
 from crackclf.saving import Card
 
-_SETTINGS, _PARTS, _OVERLAYS = "settings.json", ".parts", "overlays"
-_FORMAT = 2  # Of the parts: 2 has the cracks.
+_PARTS, _OVERLAYS = ".parts", "overlays"
 _LONGEST = 80  # Bytes of a photo's name in that of its overlay.
 _CROPS, _CROP = 12, 300  # Cracks of a photo that are shown close up, and pixels of each.
 _PREVIEW = 1000  # Pixels of the longer side of a photo in the report.
+_MIXED = (
+    "the photos differ in size, so --mm-per-pixel may be right for some only: give --scale-file"
+)
+_FOUND, _CLOSE = 60, 5  # Pixels up to which any crack is found, and mm below which that is little.
 _PICTURES = ("preview", "heat", "crops")  # Of a record; the report alone has them.
 
 
@@ -44,13 +49,15 @@ def inspect_photos(
     region_threshold: float | None = None,
     distance: float | None = None,
     width_classes: Sequence[float] = (),
+    scale_file: str | os.PathLike | None = None,
+    reviewed: str | os.PathLike | None = None,
 ) -> list[dict[str, Any]]:
     """Inspects photos and writes pictures, tables and a report.
 
     The folder gets `report.html`, which needs no other file, `photos.csv`, `cracks.csv`,
-    `inspection.json`, `cracks.coco.json` for annotation tools, `positions.geojson` when EXIF says
-    where photos were taken, and in `overlays/` a picture of each photo. Called again with the same
-    settings, it inspects only new photos, and adds them.
+    `inspection.json`, `cracks.coco.json` for annotation tools, and in `overlays/` a picture of each
+    photo. Called again, it inspects only new photos, and adds them. Each photo keeps its scale,
+    threshold and model. Byte-identical photos count once.
 
     Args:
         paths: photos, and folders that are searched through all their sub-folders.
@@ -62,13 +69,18 @@ def inspect_photos(
         region_threshold: probability above which the peak of a region must be, between 0 and 1,
             instead of the one for `false_alarms`; needs no `sound_peaks`.
         distance: metres from the camera to the surface, instead of `mm_per_pixel`. With the focal
-            length in its EXIF it gives the scale of each photo that was not cropped.
+            length in its EXIF it gives the scale of each photo that was neither cropped nor
+            stitched nor taken with digital zoom.
         width_classes: bounds of classes of crack widths in millimetres, such as (0.2, 0.4, 1).
+        scale_file: a CSV file with the columns `file` and `mm_per_pixel`, a row for each photo, by
+            its path or its name. It goes before `mm_per_pixel` and `distance`.
+        reviewed: the table that a reader of `report.html` has saved. Cracks marked wrong no longer
+            count.
 
     Returns:
         For each photo of this call in order its row of `photos.csv` and, as `overlay`, the path of
         its picture from the folder; None where nothing is known. A photo that cannot be read has
-        its `error` set and does not stop the others.
+        its `error` set and does not stop the others. One that shows no surface has no verdict.
 
     Raises:
         UserError: when a path names no image, the folder holds something else, or the settings
@@ -80,7 +92,8 @@ def inspect_photos(
     """
     from tqdm import tqdm
 
-    scale = records.Scale(mm_per_pixel, distance, tuple(width_classes))
+    by_file = {} if scale_file is None else records.read_scales(scale_file)
+    scale = records.Scale(mm_per_pixel, distance, tuple(width_classes), by_file)
     classifier = as_classifier(classifier)
     files = {
         show(path): path
@@ -88,35 +101,93 @@ def inspect_photos(
         if not (path.parent.name == _OVERLAYS and (path.parent.parent / _PARTS).is_dir())
     }
     settings = describe_settings(classifier.card, false_alarms, region_threshold)
+    chosen = digest_of(f"{settings['model']} {settings['region_threshold']}".encode())[:8]
     out = user_path(out)
-    _open_folder(out, settings)
-    parts: dict[str, Path | str] = {}  # By file; text is the error of one that cannot be read.
+    _open_folder(out)
+    photos = _read_earlier(out)
+    name_of = {
+        photo["part"].split("-")[0]: name for name, photo in photos.items() if "part" in photo
+    }
+    asked: dict[str, str] = {}  # The name of the photo of each file; that of the first of copies.
     for file, path in tqdm(files.items(), "Inspecting", unit=" photos", disable=len(files) < 2):
+        asked[file] = file
         try:
             with naming(path):
                 content = read_content(path)
             digest = digest_of(content)
-            part = out / _PARTS / f"{digest}.json"
-            if not part.is_file():
+            name = asked[file] = name_of.setdefault(digest, file)
+            if name != file and not Path(name).is_file():  # It was moved.
+                photos[file] = photos.pop(name)
+                name = asked[file] = name_of[digest] = file
+            part = f"{digest}-{chosen}.json"
+            if not (out / _PARTS / part).is_file():
                 picture, threshold = Picture(str(path), content), settings["region_threshold"]
-                record = add_photo(*inspect_picture(picture, classifier, threshold), digest, out)
-                write_whole(part, json.dumps(record))
-            parts[file] = part
+                found, image = inspect_picture(picture, classifier, threshold)
+                record = add_photo(found, image, classifier, part, out)
+                write_whole(out / _PARTS / part, json.dumps(record))
+            photos[name] = {"mm_per_pixel": None, **photos.get(name, {}), "part": part}
+        except NoPhotoError as error:
+            reason = str(error).removeprefix(f"{file}: ")
+            photos[file] = {"error": "", "quality": reason, "verdict": None}
         except UserError as error:
-            parts[file] = str(error)
-    # Photos that only the folder's last report has come before those of this call.
-    last = out / "inspection.json"
-    earlier = json.loads(last.read_bytes())["photos"] if last.is_file() else []
-    found = {x["file"]: out / _PARTS / f"{x.get('digest')}.json" for x in earlier}
-    parts = {file: x for file, x in found.items() if file not in files and x.is_file()} | parts
-    photos = (
-        {"file": file, "error": part}
-        if isinstance(part, str)
-        else records.add_sizes(json.loads(part.read_bytes()) | {"file": file}, scale)
-        for file, part in parts.items()
+            photos[file] = {"error": str(error)}
+    for name, marks in ({} if reviewed is None else records.read_reviews(reviewed)).items():
+        if name not in photos:
+            raise UserError(f"{show(name)}: {reviewed} names it, but {show(out)} does not hold it.")
+        photos[name]["reviews"] = photos[name].get("reviews", {}) | marks
+    copies = [(file, name) for file, name in asked.items() if file != name]
+    if copies:
+        some = f"{counted(len(copies), 'photo')}, e.g. {copies[0][0]}"
+        notice(f"{some}, the same as {copies[0][1]}: photos that are there twice count once")
+    wanted, doubts = set(asked.values()), defaultdict(list)
+    sized = (
+        _size(out, name, photo, scale if name in wanted else None, doubts)
+        for name, photo in photos.items()
     )
-    rows = write_report(out, settings | dataclasses.asdict(scale), photos)
-    return [row for row in rows if row["file"] in files]
+    chosen = {**settings, **dataclasses.asdict(scale), "by_file": bool(by_file)}
+    rows = [row for row in write_report(out, chosen, sized) if row["file"] in wanted]
+    if len({tuple(sorted((row["width"], row["height"]))) for row in rows if row["width"]}) > 1:
+        doubts[_MIXED] = [name for name in wanted if mm_per_pixel is not None]
+    for doubt, names in doubts.items():
+        if names:
+            notice(f"{counted(len(names), 'photo')}, e.g. {min(names)}: {doubt}")
+    return rows
+
+
+def _read_earlier(out: Path) -> dict[str, dict[str, Any]]:
+    """What is kept of the photos of the folder's last report, by file."""
+    last = out / "inspection.json"
+    kept = ("part", "mm_per_pixel", "reviews", "error", "quality", "verdict")
+    found = json.loads(last.read_bytes())["photos"] if last.is_file() else []
+    photos = {x["file"]: {name: x[name] for name in kept if name in x} for x in found}
+    return {
+        k: x for k, x in photos.items() if "part" not in x or (out / _PARTS / x["part"]).is_file()
+    }
+
+
+def _size(
+    out: Path,
+    name: str,
+    photo: Mapping[str, Any],
+    scale: records.Scale | None,
+    doubts: Mapping[str, list[str]],
+) -> dict[str, Any]:
+    """The record of a photo with sizes: by the scale or, where that is unknown, as before."""
+    if "part" not in photo:
+        return {"file": name, **photo}
+    record = json.loads((out / _PARTS / photo["part"]).read_bytes()) | {"file": name}
+    mm_per_pixel, doubt = (None, "") if scale is None else scale.of(record)
+    if mm_per_pixel is None:
+        mm_per_pixel = photo["mm_per_pixel"]
+    if mm_per_pixel is None and doubt:
+        doubts[f"{doubt}. Its sizes are in pixels: give --scale-file"].append(name)
+    elif scale and mm_per_pixel and (widest := _FOUND * mm_per_pixel) < _CLOSE:
+        doubts[f"a crack wider than {widest:.3g} mm may be missed; step back for it"].append(name)
+    reviews = photo.get("reviews", {})
+    for number, crack in enumerate(record["cracks"], 1):
+        crack |= reviews.get(str(number), {})
+    sized = records.add_sizes(record, mm_per_pixel, scale.width_classes if scale else ())
+    return sized | {"reviews": reviews}
 
 
 def describe_settings(
@@ -130,7 +201,6 @@ def describe_settings(
         raise UserError(f"region_threshold must be between 0 and 1. Received: {region_threshold}.")
     return {
         "written_by": f"crackclf {__version__}",
-        "format": _FORMAT,
         "model": card.fingerprint,
         "false_alarms": false_alarms if is_chosen else None,
         "sound_photos": len(card.sound_peaks) if is_chosen else 0,
@@ -142,37 +212,32 @@ def describe_settings(
     }
 
 
-def _open_folder(out: Path, settings: dict[str, Any]) -> None:
-    """Makes the folder, or checks that an earlier call with the same settings made it."""
-    # Listed before the settings are read: another process may begin at the same time.
+def _open_folder(out: Path) -> None:
+    """Makes the folder, or checks that an earlier call made it."""
+    # Listed before it is asked for parts: another process may begin at the same time.
     is_new = not out.exists() or (out.is_dir() and all(map(is_draft, out.iterdir())))
-    try:
-        found = dict(json.loads((out / _SETTINGS).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        found = {}
-    if found != settings and (found or not is_new):
-        other = [key for key, value in settings.items() if key in found and found[key] != value]
+    if not is_new and not (out / _PARTS).is_dir():
         reason = "exists already and was not written by crackclf"
-        if other:
-            reason = f"holds an inspection with other settings ({', '.join(other)})"
         raise UserError(f"{show(out)}: {reason}. Name another folder with --out.")
-    # The settings come first: they mark the folder as one of crackclf.
-    write_whole(out / _SETTINGS, json.dumps(settings, indent=2) + "\n")
-    for name in ("", _PARTS, _OVERLAYS):
-        (out / name).mkdir(exist_ok=True)
+    for name in ("", _PARTS, _OVERLAYS):  # The second marks it as one of crackclf.
+        (out / name).mkdir(parents=True, exist_ok=True)
         remove_drafts(out / name)
 
 
-def add_photo(found: Inspection, image: Image.Image, digest: str, out: Path) -> dict[str, Any]:
+def add_photo(
+    found: Inspection, image: Image.Image, classifier: Classifier, part: str, out: Path
+) -> dict[str, Any]:
     """Writes the overlay of a photo; returns its record, with pictures for the page as URLs."""
     # A file's name may have 255 bytes, which are fewer letters of most scripts.
     stem = show(Path(found.file).stem).replace("\\", "_").encode()[:_LONGEST]
-    overlay = f"{_OVERLAYS}/{stem.decode(errors='ignore')}-{digest[:8]}.jpg"
+    overlay = f"{_OVERLAYS}/{stem.decode(errors='ignore')}-{part[:8]}.jpg"
     with writing(out / overlay) as draft:
         found.draw_overlay(image).save(draft, quality=85)
     crops = [crop_crack(image, crack, _CROP) for crack in found.cracks[:_CROPS]]
     return found.to_dict() | {
-        "digest": digest,
+        "part": part,
+        "model": classifier.card.fingerprint,
+        "region_threshold": found.region_threshold,
         "overlay": overlay,
         "error": "",
         "preview": _to_url(shrink(image, _PREVIEW), "jpeg", quality=75),
@@ -212,7 +277,7 @@ def write_report(
                 rows.append(records.to_row(record) | {"overlay": record.get("overlay")})
                 cracks += records.to_crack_rows(record)
                 annotations += records.to_annotations(record, number, len(annotations) + 1)
-                if not record["error"]:
+                if record.get("part"):
                     size = {name: record[name] for name in ("width", "height")}
                     images.append({"id": number, "file_name": record["file"], **size})
             shown.write(after)
@@ -226,14 +291,8 @@ def write_report(
             "photos.csv": format_table(records.COLUMNS, rows),
             "cracks.csv": format_table(records.CRACK_COLUMNS, cracks),
         }
-        features = [records.to_feature(row) for row in rows if row["latitude"] is not None]
-        positions = {"type": "FeatureCollection", "features": features}
-        if features:
-            texts["positions.geojson"] = json.dumps(positions, indent=1) + "\n"
         for name, text in texts.items():
             files.enter_context(writing(out / name)).write_bytes(text.encode())
-    if not features:  # Of an earlier call, with other photos.
-        (out / "positions.geojson").unlink(missing_ok=True)
     return rows
 
 

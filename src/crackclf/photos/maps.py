@@ -34,7 +34,7 @@ MASK_LOW, MASK_HIGH = 0.3, 0.6  # Of a crack's continuation in the mask, and of 
 _NEAR = 5  # Pixels of the mask around a crack that are its region, and that join its parts.
 REACH = 0.5  # Regions reach out to where a crack is as probable; docs/inspect.md measures it.
 _CONTEXT = 2  # Cells read around a block, so that its edge is none to the network.
-_PATCHES = 22  # Patches in a block at most. Larger blocks leave a core's cache.
+_PATCHES = 16  # Patches in a block at most. Larger blocks leave a core's cache.
 _BAND = 64  # Rows that a core resizes at a time.
 _SURE = 8.0  # Log-odds of a mask that count at most.
 _LEAST = 16  # Cells that a block may be long in any case.
@@ -233,7 +233,7 @@ def find_regions(
     """
     if probability.max() <= region_threshold:
         return ()  # Most photos are sound, and the imports take longer than reading one.
-    import contourpy
+    from contourpy import contour_generator
     from scipy import ndimage
 
     if mask is None:
@@ -261,9 +261,7 @@ def find_regions(
             continue
         near = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
         alone = np.where((labels[near] != number) & (labels[near] != 0), 0, field[near])
-        contours = contourpy.contour_generator(
-            x[near[1]], y[near[0]], alone, fill_type="OuterOffset"
-        )
+        contours = contour_generator(x[near[1]], y[near[0]], alone, fill_type="OuterOffset")
         filled: Any = contours.filled(reach, np.inf)
         polygons = [
             [ring.round(1) for ring in np.split(corners, starts[1:-1].astype(int))]

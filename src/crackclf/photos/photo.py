@@ -1,44 +1,26 @@
 """One whole photo: where its cracks are, and whether it shows any."""
 
-import math
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from PIL.ExifTags import GPS, IFD, Base
 
 from crackclf.calibration import choose_region_threshold
 from crackclf.errors import UserError
-from crackclf.images import naming, to_rgb
+from crackclf.images import check_seen, naming, to_rgb
 from crackclf.listing import Picture, Source, list_pictures
-from crackclf.photos.maps import Region, find_regions, map_cracks
+from crackclf.photos.camera import PhotoInfo, check_photo, photo_info
+from crackclf.photos.maps import Region, find_regions, map_cracks, map_photo
 from crackclf.photos.overlay import draw_cracks
+from crackclf.photos.quality import describe_quality
 from crackclf.photos.records import SIZES, Scale, add_sizes
 from crackclf.photos.trace import Crack, trace_cracks
-from crackclf.prediction import Classifier, as_classifier
-
-
-@dataclass(frozen=True)
-class PhotoInfo:
-    """What a camera wrote into a photo; None where it wrote nothing that can be understood.
-
-    `taken` is the local time (ISO 8601), `camera` maker and model. `latitude` and `longitude` are
-    degrees, north and east positive (WGS 84), `altitude` metres above sea level, `focal_length`
-    millimetres, as of a camera with 35 mm film.
-    """
-
-    taken: str | None = None
-    camera: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
-    altitude: float | None = None
-    focal_length: float | None = None
+from crackclf.prediction import Classifier, as_classifier, load_model
 
 
 @dataclass(frozen=True)
@@ -55,6 +37,7 @@ class Inspection:
         width: of the photo in pixels.
         height: of the photo in pixels.
         info: when, where and with what it was taken.
+        quality: what keeps cracks from being seen on it, in words; empty when nothing does.
     """
 
     file: str
@@ -66,6 +49,7 @@ class Inspection:
     width: int
     height: int
     info: PhotoInfo
+    quality: str = ""
 
     def to_dict(self, mm_per_pixel: float | None = None) -> dict[str, Any]:
         """All but the map, ready for JSON, as in the `inspection.json` of `inspect_photos`.
@@ -95,12 +79,13 @@ class Inspection:
             "width": self.width,
             "height": self.height,
             **vars(self.info),
+            "quality": self.quality,
             "regions": [to_record(region) for region in self.regions],
             "cracks": [to_record(crack) for crack in self.cracks],
             "area_px": area,
             "area_share": round(area / (self.width * self.height), 6),
         }
-        return add_sizes(record, Scale(mm_per_pixel))
+        return add_sizes(record, Scale(mm_per_pixel).of(record)[0])
 
     def draw_overlay(
         self, photo: Image.Image | np.ndarray | None = None, longest: int = 2000
@@ -173,65 +158,31 @@ def inspect_picture(
     """Inspects a photo, on all cores; also returns it as an RGB image, upright."""
     source = picture.open()
     with naming(picture.name):
-        image, info = to_rgb(source), photo_info(source)
-        probability = map_cracks(image, classifier)
-    regions = find_regions(probability, image.size, region_threshold)
+        check_photo(source)
+        image, info = check_seen(to_rgb(source)), photo_info(source)
+        probability, mask = map_photo(image, classifier)
+    regions = find_regions(probability, image.size, region_threshold, mask)
+    seen = mask
+    if mask is None and regions:  # The model says whether, that in the box where.
+        _, seen = map_photo(image, _load_box())
     found = Inspection(
         file=picture.name,
         verdict=classifier.card.positive_class if regions else classifier.card.negative_class,
         probability=probability,
         regions=regions,
-        cracks=trace_cracks(image, probability, regions),
+        cracks=() if seen is None else trace_cracks(image, seen, probability, regions),
         region_threshold=region_threshold,
         width=image.width,
         height=image.height,
         info=info,
+        quality=describe_quality(image),
     )
     return found, image
 
 
-def photo_info(image: Image.Image) -> PhotoInfo:
-    """Reads the EXIF of an image."""
-    found: dict[str, Any] = {}
-    with suppress(Exception):  # Damaged EXIF may raise nearly anything when a tag is read.
-        exif = image.getexif()
-        details, gps = exif.get_ifd(IFD.Exif), exif.get_ifd(IFD.GPSInfo)
-        taken = details.get(Base.DateTimeOriginal) or exif.get(Base.DateTime)
-        with suppress(ValueError):
-            found["taken"] = datetime.strptime(_text(taken), "%Y:%m:%d %H:%M:%S").isoformat()
-        maker, model = _text(exif.get(Base.Make)), _text(exif.get(Base.Model))
-        camera = model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()
-        # Cameras write a focal length of 0 when they do not know it.
-        focal_length = _number(details.get(Base.FocalLengthIn35mmFilm)) or None
-        found |= {"camera": camera or None, "focal_length": focal_length}
-        altitude = _number(gps.get(GPS.GPSAltitude))
-        if altitude is not None and gps.get(GPS.GPSAltitudeRef) in (1, b"\1"):
-            altitude = -altitude  # Below the sea.
-        found["altitude"] = altitude
-        latitude = _degrees(gps, GPS.GPSLatitude, "S", 90)
-        longitude = _degrees(gps, GPS.GPSLongitude, "W", 180)
-        if latitude is not None and longitude is not None:
-            found |= {"latitude": latitude, "longitude": longitude}
-    return PhotoInfo(**found)
-
-
-def _text(value: Any) -> str:
-    text = value.split("\0")[0] if isinstance(value, str) else ""
-    return "".join(letter for letter in text if letter.isprintable()).strip()
-
-
-def _number(value: Any) -> float | None:
-    with suppress(TypeError, ValueError, ZeroDivisionError):
-        number = float(value)
-        return round(number, 7) if math.isfinite(number) else None
-
-
-def _degrees(gps: dict, tag: int, negative: str, limit: int) -> float | None:
-    with suppress(KeyError, TypeError, ValueError, ZeroDivisionError):
-        degrees, minutes, seconds = map(float, gps[tag])
-        value = degrees + minutes / 60 + seconds / 3600
-        sign = -1 if _text(gps.get(tag - 1)).upper() == negative else 1  # Its tag is before.
-        return sign * round(value, 7) if 0 <= value <= limit else None
+@cache
+def _load_box() -> Classifier:
+    return load_model()
 
 
 def measure_sound_peaks(
