@@ -53,7 +53,10 @@ def main(path: Path) -> None:
             sys.exit(f"\n{error}\n{printed.read()[-2000:].decode(errors='replace')}")
         finally:
             copy.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
-            print(f"\nThe notebook with every plot: {copy}")
+            for cell in notebook.cells:  # Once more, where it is seen.
+                if "result" in cell.metadata.get("tags", []):
+                    print("".join(["\n", *(x.get("text", "") for x in cell.outputs)]), end="")
+            print(f"\nThe notebook with every plot: {copy}\nNext: make board")
 
 
 if __name__ == "__main__":
