@@ -89,9 +89,13 @@ def build(hidden: bool) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("hidden", [False, True, None])
-def test_the_evidence_lies_where_the_dark_place_is(hidden):
-    model = SEVERAL if hidden is None else from_keras(build(hidden), build_card())
+def test_a_model_that_answers_for_whole_patches_has_no_evidence_by_place():
+    with pytest.raises(UserError, match="answers for whole patches only"):
+        explain(DARK, from_keras(build(hidden=True), build_card()))
+
+
+@pytest.mark.parametrize("model", [SEVERAL, from_keras(build(False), build_card())])
+def test_the_evidence_lies_where_the_dark_place_is(model):
     evidence = explain(DARK, model)
     assert (evidence.shape, evidence.dtype) == ((64, 96), np.float32)
     assert (evidence.min(), evidence.max()) == (0, 1)

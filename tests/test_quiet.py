@@ -20,3 +20,9 @@ def test_no_note_is_left_of_the_real_tensorflow():
         check=True,
     )
     assert done.stderr == "after\n"
+
+
+def test_no_note_is_left_of_litert():
+    script = "import crackclf, numpy; crackclf.predict(200 * numpy.eye(192).reshape(192, 64, 3))"
+    command = [sys.executable, "-c", script]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == ""

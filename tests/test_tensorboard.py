@@ -13,6 +13,7 @@ from urllib.request import Request, urlopen
 import keras
 import numpy as np
 import pytest
+from tensorboard.plugins.hparams.api import KerasCallback
 
 from crackclf.callbacks import build_callbacks
 from crackclf.curves import read_curves
@@ -26,7 +27,8 @@ def logs(tmp_path_factory) -> Path:
     for dropout in (0.0, 0.5):
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
         model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
-        callbacks = build_callbacks(folder / f"dropout-{dropout}", hparams={"dropout": dropout})
+        run = folder / f"dropout-{dropout}"
+        callbacks = [*build_callbacks(run), KerasCallback(str(run), {"dropout": dropout})]
         model.fit(x, y, 4, 5, 0, callbacks, validation_data=(x, y))  # Four steps an epoch.
     return folder
 

@@ -153,7 +153,7 @@ def test_the_last_block_is_trained_with_the_head(sample, cached):
     model = build()
     base = model.get_layer("tiny")
     before = [weight.numpy().copy() for weight in base.weights]
-    callbacks = build_callbacks("logs/a", hparams={"blocks": 1})
+    callbacks = build_callbacks("logs/a")
     history = fine_tune(
         model, data, callbacks, 1, learning_rate=1e-2, cache_features=cached, views=1, verbose=0
     )

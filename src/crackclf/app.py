@@ -149,8 +149,9 @@ def _answer(
                     answer = {"verdict": found.label, "probability": f"{found.probability:.4f}"}
                     rows.append({"file": name, **answer})
                     pictures.append((image, name))
-                    heat = lay_heat(image, explain(image, classifier))
-                    pictures.append((heat, f"{name}: evidence for a crack is bright"))
+                    if classifier.card.cell_size:
+                        heat = lay_heat(image, explain(image, classifier))
+                        pictures.append((heat, f"{name}: evidence for a crack is bright"))
                     continue
                 settings = describe_settings(classifier.card)
                 found = inspect_picture(photo, classifier, settings["region_threshold"])

@@ -2,11 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import keras
-from tensorboard.plugins.hparams.api import KerasCallback
 
 from crackclf.curves import read_curves
 from crackclf.errors import UserError
@@ -40,7 +38,6 @@ class _Checkpoint(keras.callbacks.ModelCheckpoint):
 def build_callbacks(
     log_dir: str | os.PathLike,
     patience: int | None = 3,
-    hparams: Mapping[str, bool | float | str] | None = None,
 ) -> list[keras.callbacks.Callback]:
     """Builds the callbacks of a training run.
 
@@ -53,7 +50,6 @@ def build_callbacks(
         log_dir: the run's folder, e.g. `logs/first`; made when missing.
         patience: epochs without a lower validation loss until training stops and goes back to the
             best epoch. None to train all epochs and keep the last weights.
-        hparams: settings of this run for TensorBoard's HParams tab, e.g. `{"dropout": 0.5}`.
 
     Returns:
         Callbacks for `train` and for Keras' `fit`.
@@ -86,8 +82,6 @@ def build_callbacks(
             patience=patience, restore_best_weights=True, verbose=1
         )
         callbacks.insert(0, stopping)
-    if hparams is not None:
-        callbacks.append(KerasCallback(str(log_dir), dict(hparams)))
     return callbacks
 
 

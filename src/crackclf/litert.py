@@ -1,11 +1,14 @@
 """A LiteRT graph that any number of threads can run."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from crackclf.errors import UserError
+from crackclf.quiet import silence
 
+_has_noted: set[bool] = set()  # LiteRT prints a note at the first use in a process.
 SHARE = 8  # Images that a core computes at a time. Small batches stay in its cache.
 
 
@@ -38,7 +41,9 @@ class Graph:
         try:
             # A prepared interpreter changes its shape forty times as fast as a new one is prepared.
             interpreter.resize_tensor_input(image["index"], images.shape, strict=True)
-            interpreter.allocate_tensors()
+            with nullcontext() if _has_noted else silence():
+                interpreter.allocate_tensors()
+            _has_noted.add(True)
             interpreter.tensor(image["index"])()[...] = images
             interpreter.invoke()
             results = [interpreter.get_tensor(answer["index"]) for answer in answers]

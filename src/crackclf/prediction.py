@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from crackclf.calibration import to_logits
 from crackclf.errors import UserError, counted, notice, show
 from crackclf.evaluation import Report, compute_report
 from crackclf.files import cores
@@ -21,7 +20,6 @@ from crackclf.litert import SHARE, Graph
 from crackclf.saving import LITERT_FILE, Card, model_folder, open_model
 
 _MANY = 128  # Number of images from which on a progress bar is shown.
-_COVERS = 7  # Squares along a side of a patch that are covered one after another, to explain.
 _LARGE = 4  # A picture of more patches than this to a side is taken for a whole photo.
 
 
@@ -253,9 +251,8 @@ def _read_labelled(
 def explain(image: Source, classifier: Classifier | str | os.PathLike = "shipped") -> np.ndarray:
     """Maps the evidence for a crack in one patch.
 
-    For a model that answers by cells, it is the class activation map: the log-odds of each cell
-    (Zhou et al. 2016, arXiv:1512.04150). Grad-CAM gives the same map here. For another model it is
-    the drop in log-odds when a place is covered (occlusion: Zeiler & Fergus 2014, arXiv:1311.2901).
+    It is the class activation map: the log-odds of each cell (Zhou et al. 2016, arXiv:1512.04150).
+    Grad-CAM gives the same map here.
 
     Args:
         image: one patch of any size: a file, an image of Pillow, or an RGB array in 0..255.
@@ -266,7 +263,7 @@ def explain(image: Source, classifier: Classifier | str | os.PathLike = "shipped
         is 0 everywhere for a patch without evidence.
 
     Raises:
-        UserError: when there is not one image, or it cannot be read.
+        UserError: when there is not one readable image, or the model answers for whole patches.
 
     Examples:
         >>> evidence = explain("patch.jpg")
@@ -275,26 +272,10 @@ def explain(image: Source, classifier: Classifier | str | os.PathLike = "shipped
     if len(pictures) != 1:
         raise UserError(f"expected one patch to explain. Received: {len(pictures)} images.")
     picture, classifier = pictures[0].read(), as_classifier(classifier)
-    side = classifier.card.image_size
-    patch = resize(picture, side, side)
-    if classifier.card.cell_size:
-        strength = classifier.card.log_odds(classifier.graph(patch[None])[0])
-    else:
-        strength = _cover(patch, classifier)
+    card, side = classifier.card, classifier.card.image_size
+    if not card.cell_size:
+        raise UserError("this model (hidden units, an ensemble) answers for whole patches only.")
+    strength = card.log_odds(classifier.graph(resize(picture, side, side)[None])[0])
     layer = Image.fromarray(np.maximum(strength, 0).astype(np.float32))
     evidence = np.asarray(layer.resize(picture.size, Image.Resampling.BICUBIC))
     return np.maximum(evidence, 0) / max(float(evidence.max()), 1e-6)
-
-
-def _cover(patch: np.ndarray, classifier: Classifier) -> np.ndarray:
-    """The drop in the log-odds of a crack when a square of the patch is made grey."""
-    edges = np.linspace(0, len(patch), _COVERS + 1).astype(int)
-    covered = np.repeat(patch[None], _COVERS**2, axis=0)
-    for number, image in enumerate(covered):
-        row, column = divmod(number, _COVERS)
-        image[edges[row] : edges[row + 1], edges[column] : edges[column + 1]] = patch.mean((0, 1))
-    probabilities = classifier.probabilities(np.concatenate([patch[None], covered]))
-    # Calibrated already, and `log_odds` expects logits that are not.
-    card = classifier.card
-    odds = card.log_odds(card.temperature * to_logits(probabilities)) / card.temperature
-    return (odds[0] - odds[1:]).reshape(_COVERS, _COVERS)

@@ -1,7 +1,26 @@
-"""TensorFlow's import, without its notes and warnings."""
+"""Libraries in C++ without the notes that they print for their own makers."""
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+_lock = Lock()  # Two threads that do this at once would lose the stream.
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Sends what is written to standard error nowhere, until the block ends."""
+    with _lock:
+        stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            os.close(null)
 
 
 def import_tensorflow() -> None:
@@ -11,12 +30,6 @@ def import_tensorflow() -> None:
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0" or "tensorflow" in sys.modules:
         return
-    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
+    with silence():
         import tensorflow as tf
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(null)
     tf.get_logger().setLevel("ERROR")  # Else it warns of each new model that it was traced.

@@ -43,6 +43,7 @@ def test_inspect_prints_a_line_a_photo_and_where_the_report_is(saved, site, monk
     ("options", "words"),
     [
         (("--width-classes", "0.2,wide"), "expected aci224r or eurocode2, or numbers"),
+        (("--mm-per-pixel", "0,3"), "Write one such as 0.3"),
         (("--width-classes", "0.2,0.4"), "give mm_per_pixel or distance too"),
         (("--distance", "2", "--mm-per-pixel", "1"), "Received: both"),
         (("--sound", "site", "--region-threshold", "0.5"), "Leave out --region-threshold"),

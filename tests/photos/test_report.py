@@ -50,7 +50,9 @@ def test_a_browser_shows_a_row_a_photo_which_can_be_sorted_and_filtered(report):
     cracked, sound, broken = rows_of(report)
     assert (cracked[1:3], cracked[4]) == ([NAME, "Positive"], "2")
     assert (sound[1:3], sound[4]) == (["bright.png", "Negative"], "0")
-    assert float(cracked[3]) > 0.95 > 0.05 > float(sound[3])
+    shares = [float(row[3].split()[0]) for row in (cracked, sound)]
+    assert shares[0] > 95 > 5 > shares[1]
+    assert cracked[3].endswith(" % (50.0 %)")  # The threshold that it had.
     assert "is empty" in broken[2]
     assert report.locator(".small .outline").count() == 2
     report.locator("th", has_text="File").click()
@@ -80,11 +82,16 @@ def test_cracks_are_drawn_and_listed_with_a_close_up_on_screen_and_in_print(repo
     assert not report.locator("#filter").is_visible()
 
 
-def test_the_notes_say_the_totals_the_threshold_and_the_scale(report):
-    totals, threshold, _, scale, model = report.locator("#notes p").all_inner_texts()
-    found = "3 photos: 1 with cracks, 1 without, 1 that could not be read. In all: 2 cracks, "
-    assert re.fullmatch(found + r"1\d,\d{3} mm long, up to 3\d\d\.\d mm wide\.", totals)
-    assert "rises above 0.5, and reaches out to 0.5. At most 0.1 of the photos" in threshold
+def test_the_summary_says_what_was_found_and_what_was_not_measured(report):
+    totals, missing, check = report.locator("#preface p").all_inner_texts()
+    found = "A program looked for cracks in 3 photos. It found some in 1, and none in 1. In all: "
+    assert re.match(
+        found + r"2 cracks, 1\d,\d{3} mm long, up to 3\d\d\.\d mm wide \(between", totals
+    )
+    assert "1 photo (unreadable, or no photo of a surface); 1 photo (blurred, dark" in missing
+    assert check.startswith("A person must check")
+    threshold, _, scale, model = report.locator("#method p").all_inner_texts()
+    assert "rises above 50.0 %. At most 10.0 % of the photos" in threshold
     assert "like the 19 on which" in threshold
     assert scale.startswith("Widest is with an interval that holds the true width in 90 of 100")
     assert scale.endswith("1 pixel = 20 mm.")
@@ -97,9 +104,11 @@ def test_where_only_some_scales_are_known_the_notes_are_in_pixels(show, tmp_path
     for path, options in zip(paths, ({"exif": exif}, {}), strict=True):
         add_grain(draw_blot((20, 60, 380, 78), (400, 300))).save(path, **options)
     page = show(paths, region_threshold=0.7, distance=0.5)
-    totals, threshold, _, scale, _ = page.locator("#notes p").all_inner_texts()
+    totals, missing, _ = page.locator("#preface p").all_inner_texts()
     assert re.search(r"2 cracks, \d+ px long, up to 1[78]\.\d px wide", totals)
-    assert "0.7, and reaches out to 0.5. It was chosen by hand" in threshold
+    assert "1 photo (of unknown scale: sizes in pixels)" in missing
+    threshold, _, scale, _ = page.locator("#method p").all_inner_texts()
+    assert "70.0 %. It was chosen by hand" in threshold
     assert "1 pixel = 1.8 mm. That is for a distance of 0.5 m and the focal lengths" in scale
     assert scale.endswith("The scale of 1 photo is not known: sizes are in pixels.")
     assert [row[5] for row in rows_of(page)][1] == ""  # Not known in millimetres.

@@ -49,7 +49,7 @@ def inspect(
     model: str = options.MODEL,
     out: Path = option("inspection", "Folder for the report. Photos are added to an earlier one."),
     mm_per_pixel: float | None = options.MM_PER_PIXEL,
-    distance: float | None = option(None, "Metres to the surface. EXIF gives the focal length."),
+    distance: float | None = options.DISTANCE,
     scale_file: Path | None = option(None, "CSV with the columns file and mm_per_pixel."),
     width_classes: str = option("", "Limits of width in mm, 0.2,0.4,1; or aci224r, eurocode2."),
     false_alarms: float = option(0.1, "Share of sound photos that may be called cracked."),

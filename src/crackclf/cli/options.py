@@ -22,6 +22,13 @@ def result(help: str, name: str, start: str) -> Any:
     return option(None, help, name, callback=lambda path: path and check_result_path(path, start))
 
 
+def _read_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no number. Write one such as 0.3.") from None
+
+
 _folder = partial(typer.Argument, exists=True, file_okay=False)
 _MODEL = "Folder of a saved model, or the word shipped: the model in the box."
 _CLASSES = "Folder with one sub-folder of images per class, e.g. Negative/ and Positive/."
@@ -34,7 +41,8 @@ MODEL_ARGUMENT = typer.Argument(help=_MODEL)
 MODEL = option("shipped", _MODEL)
 JSON = result("Also write all figures to this file.", "--json", '{\n  "written_by": "crackclf"')
 SKIP_UNREADABLE = option(False, "Leave out unreadable files.", "--skip-unreadable")
-MM_PER_PIXEL = option(None, "Millimetres on the surface per pixel.")
+MM_PER_PIXEL = option(None, "Millimetres on the surface per pixel.", parser=_read_number)
+DISTANCE = option(None, "Metres to the surface. EXIF gives the focal length.", parser=_read_number)
 
 
 def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
