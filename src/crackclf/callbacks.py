@@ -36,8 +36,7 @@ class _Checkpoint(keras.callbacks.ModelCheckpoint):
 
 
 def build_callbacks(
-    log_dir: str | os.PathLike,
-    patience: int | None = 3,
+    log_dir: str | os.PathLike, patience: int | None = 3
 ) -> list[keras.callbacks.Callback]:
     """Builds the callbacks of a training run.
 

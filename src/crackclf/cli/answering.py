@@ -53,9 +53,7 @@ def inspect(
     scale_file: Path | None = option(None, "CSV with the columns file and mm_per_pixel."),
     width_classes: str = option("", "Limits of width in mm, 0.2,0.4,1; or aci224r, eurocode2."),
     false_alarms: float = option(0.1, "Share of sound photos that may be called cracked."),
-    sound: str | None = option(
-        None, "Folder of 9 or more sound photos to measure it on, or a reviewed.csv."
-    ),
+    sound: str | None = option(None, "Folder of 9 sound photos or more, or a reviewed.csv."),
     region_threshold: float | None = option(None, "Least probability of a crack's region."),
     reviewed: Path | None = option(None, "Table that report.html has saved: wrong cracks go."),
 ) -> None:
