@@ -5,8 +5,7 @@ DATA ?=
 NOTEBOOK ?= notebooks/01_train_mobilenetv2.ipynb
 
 # TensorBoard loads TensorFlow, which prints notes about graphics cards.
-QUIET_BOARD := from crackclf.quiet import import_tensorflow; import_tensorflow(); \
-	from tensorboard.main import run_main; run_main()
+QUIET_BOARD := import crackclf; crackclf.train; from tensorboard.main import run_main; run_main()
 
 # In the shell's hands, which knows blanks and quotes in a name.
 export DATA NOTEBOOK
@@ -32,7 +31,7 @@ lab: .venv/notebook
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
 board: .venv/notebook
-	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -c "$(QUIET_BOARD)" --logdir logs --load_fast=false
+	@$(BIN)/python -c "$(QUIET_BOARD)" --logdir logs --load_fast=false
 
 docs: .venv/dev
 	$(BIN)/mkdocs build --strict

@@ -32,13 +32,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
 import crackclf
+from crackclf.errors import learning
 
 IMAGES, PHOTOS, DISK = 80, 24, "400m"
 CLI = [sys.executable, "-m", "crackclf.cli"]
@@ -58,7 +57,8 @@ class Command:
 
 def read_trained(place: Path) -> set[str]:
     """Saved models, which must load in both halves and predict."""
-    import keras
+    with learning():
+        import keras
 
     patch = next((place / "data").glob("*/*.jpg"))
     for best in (place / "logs").rglob("best.keras"):

@@ -9,7 +9,6 @@ resized by Pillow, eight at a time. `--against` names another model, for which `
 too. Each begins with 256 images that do not count, then they take turns.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -17,8 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import local
 from typing import Annotated
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import typer
@@ -64,9 +61,9 @@ def main(
 
 def keras_way(model: str) -> Callable[[list[Path]], object]:
     """The Keras model."""
+    network = crackclf.load_keras_model(model)
     import tensorflow as tf
 
-    network = crackclf.load_keras_model(model)
     size = network.input_shape[1]
 
     def read(path: object) -> object:

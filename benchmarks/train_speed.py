@@ -20,9 +20,9 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import typer
+
+from crackclf.errors import learning
 
 # Each row has a data folder of its own, so that none profits from another's checks; but the last
 # one finds what the one before it cached, and has another head.
@@ -90,9 +90,10 @@ def link(directory: Path, target: Path, n: int) -> None:
 
 def run(name: str, folder: Path, epochs: int, seed: int, group_by: str | None) -> dict:
     """One row, in this process."""
-    import keras
-
     import crackclf
+
+    with learning():
+        import keras
 
     keras.utils.set_random_seed(seed)
     logs = folder / f"logs {name}"

@@ -5,15 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
-import keras
 import numpy as np
-import tensorflow as tf
-from keras import layers
 
-from crackclf.conversion import freeze
+from crackclf.errors import learning
 from crackclf.files import writing
 from network import HEAD, LEVELS, Block, Conv, Network
 from train import CRACK_WEIGHT
+
+with learning():
+    import keras
+    import tensorflow as tf
+    from keras import layers
+
+    from crackclf.conversion import freeze
 
 BASE = "efficientnetlite0"
 

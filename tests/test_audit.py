@@ -1,13 +1,15 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from conftest import make_exif, run, save_noise
-from crackclf.audit import audit, group_alike
+from crackclf.audit import audit
+from crackclf.folders import ImageFile, group_alike
 
 
 @pytest.fixture
@@ -108,6 +110,9 @@ def test_copies_and_pictures_that_look_alike_are_told_apart(few):
     assert found.copies == (("Negative/0.png", "Negative/copy.png"),)
     assert "1 group of byte-identical files, 2 in all" in found.findings
     assert found.near_copies == (("Negative/again.jpg", "Positive/1.png"),)
+    for turn in Image.Transpose:
+        Image.open(few / "Positive" / "1.png").transpose(turn).save(few / "Negative" / "again.jpg")
+        assert audit(few).near_copies == found.near_copies
     assert found.contradictions == found.near_copies
 
 
@@ -132,6 +137,11 @@ def test_a_picture_in_two_sets_is_a_leak(few, tmp_path):
     assert found.leaks[0] == tuple(f"{x}/Negative/0.png" for x in ("train", "validation", "test"))
 
 
+def group_by_look(hashes):
+    images = (ImageFile(Path(), 0, look=x, pose=x) for x in hashes)
+    return group_alike([*images]).tolist()
+
+
 def test_a_chain_of_pictures_that_look_alike_is_one_group():
     rng = np.random.default_rng(0)
     looks = rng.integers(0, 256, (600, 32), np.uint8)
@@ -139,7 +149,7 @@ def test_a_chain_of_pictures_that_look_alike_is_one_group():
     for step, i in enumerate(chain):  # Each differs in 12 bits from the one before it.
         looks[i] = looks[0]
         looks[i, : 3 * step] ^= 0x0F
-    groups = group_alike([look.tobytes().hex() for look in looks])
+    groups = group_by_look([look.tobytes().hex() for look in looks])
     assert len({groups[i] for i in chain}) == 1
     assert len(set(groups)) == 600 - 3
-    assert len(set(group_alike(["00" * 32] * 700))) == 1
+    assert len(set(group_by_look(["00" * 32] * 700))) == 1

@@ -111,7 +111,8 @@ def test_without_a_download_one_line_says_that_the_base_in_the_box_is_used(offli
     (line,) = capsys.readouterr().err.splitlines()
     assert "trained on concrete that comes with crackclf" in line
     assert "CRACKCLF_WEIGHTS_DIR" in line
-    assert origin == f"concrete, shipped with crackclf, sha256 {open_model()[0].fingerprint}"
+    instead = "concrete, shipped with crackclf in place of ImageNet's mobilenetv2"
+    assert origin == f"{instead}, sha256 {open_model()[0].fingerprint}"
     assert base.trainable_weights == []
     assert (base.name, base.output_shape) == ("efficientnetlite0", (None, 3, 3, 1280))
     shipped = load_keras_model().get_layer("efficientnetlite0")

@@ -28,7 +28,7 @@ def test_each_pair_has_mcnemars_exact_test():
 
 
 def test_the_table_names_all_figures_and_what_is_missing():
-    rows = row("vgg16", "ab"), row("other", "", seconds=None)
+    rows = row("vgg16", "ab"), row("other", "", seconds=None, caution="9 images were learnt.")
     found = Comparison(rows, {"resnet50": "No file."})
     lines = str(found).splitlines()
     assert {"accuracy", "balanced", "seconds"} < set(lines[0].split())
@@ -36,7 +36,7 @@ def test_the_table_names_all_figures_and_what_is_missing():
     assert "None" not in lines[2]
     assert len({len(line) for line in lines[:3]}) == 1
     assert lines[3].endswith("McNemar's exact p = 0.5")
-    assert lines[4] == "resnet50: missing. No file."
+    assert lines[4:] == ["other: 9 images were learnt.", "resnet50: missing. No file."]
     kept = json.loads(json.dumps(found.to_dict()))
     assert kept["missing"] == {"resnet50": "No file."}
     assert kept["pairs"][0]["only_second"] == 2

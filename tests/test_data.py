@@ -173,7 +173,7 @@ def test_the_cache_keeps_the_newest_splits_and_nothing_of_other_versions(make_fo
         assert load_datasets(folder, 32, seed=0).split == first  # Used again, so it stays.
     assert len(list((folder / ".crackclf" / "splits").iterdir())) == 8
     assert first.exists()
-    assert {x.name for x in (folder / ".crackclf").iterdir()} == {"checked-6.json", "splits"}
+    assert {x.name for x in (folder / ".crackclf").iterdir()} == {"checked-7.json", "splits"}
 
 
 def test_a_folder_already_split_is_used_as_it_is_and_its_leaks_are_named(
@@ -229,12 +229,31 @@ def test_each_image_is_tested_on_in_one_fold_and_watched_in_another(make_folder)
     assert everything.counts["validation"] == {"a": 0, "c": 0, "crack": 0}
 
 
+def draw_smooth(rng) -> Image.Image:
+    coarse = rng.integers(60, 190, (8, 8, 3), np.uint8)
+    return Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC)
+
+
+def test_several_cracked_folders_become_one_class(make_folder):
+    folder = make_folder({"hairline": 10, "none": 10, "wide": 10})
+    data = load_datasets(folder, image_size=32, positive="hairline,wide")
+    assert data.class_names == ("hairline,wide", "none")
+    assert sum(x["hairline,wide"] for x in data.counts.values()) == 20
+    assert {x.parent.name for x in data.files["train"][:3]} <= {"hairline", "wide"}
+    assert next(iter(data.test))[1].shape[1] == 2
+    with pytest.raises(UserError, match=r"Not there: \['deep'\]"):
+        load_datasets(folder, image_size=32, positive="hairline,deep")
+
+
 def test_what_belongs_together_is_in_one_fold(make_folder):
     images = make_folder({"Negative": 12, "Positive": 12})
     for name in ("Negative", "Positive"):
         shutil.copy(images / name / "000.png", images / name / "copy.png")
-    alike = {images / "Negative" / f"{i:03d}.png": "wall" for i in (1, 2, 3)}
-    folds, _ = load_folds(images, folds=4, image_size=32, groups=alike)
+    wall = draw_smooth(np.random.default_rng(0))
+    wall.save(images / "Negative" / "001.png")
+    wall.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(images / "Negative" / "002.png")
+    wall.transpose(Image.Transpose.ROTATE_90).resize((50, 50)).save(images / "Negative" / "003.png")
+    folds, _ = load_folds(images, folds=4, image_size=32, group_look_alikes=True)
     for together in ({"000.png", "copy.png"}, {"001.png", "002.png", "003.png"}):
         tested = [[x.name for x in data.files["test"] if "Neg" in x.parent.name] for data in folds]
         found = [together & {*names} for names in tested]

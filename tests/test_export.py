@@ -29,11 +29,6 @@ found = session.run(["probabilities"], {"image": images})[0]
 from ai_edge_litert.interpreter import Interpreter
 found = Interpreter(path).get_signature_runner()(image=images)["probabilities"]
 """,
-    "saved_model": """
-import tensorflow as tf
-serve = tf.saved_model.load(path).signatures["serving_default"]
-found = serve(image=tf.constant(images))["probabilities"].numpy()
-""",
 }
 
 

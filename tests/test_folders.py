@@ -90,6 +90,14 @@ def test_the_cracked_class_is_known_by_name_or_must_be_named():
     assert find_positive(["Negative", "Positive"]) == "Positive"
     assert find_positive(["crack", "no_crack"]) == "crack"
     assert find_positive(["bad", "good"], "bad") == "bad"
+    for cracked, *sound in (
+        ("Hairline cracks", "no crack", "uncracked"),
+        ("cracking", "crack_free", "noncrack"),
+        ("A_CRACKED", "not-cracked", "without cracks"),
+    ):
+        assert find_positive([*sound, cracked]) == cracked
+    with pytest.raises(UserError, match="--positive hairline_crack,wide_crack"):
+        find_positive(["hairline_crack", "sound", "wide_crack"])
     for positive in (None, "worse"):
         with pytest.raises(UserError, match=f"--positive.*Received: {positive!r}"):
             find_positive(["bad", "good"], positive)

@@ -32,4 +32,5 @@ def test_every_image_is_tested_once_and_the_model_learns_from_all(
     notices = capsys.readouterr().err
     assert "Fold 3 of 3" in notices
     assert "All images" in notices
+    assert "--folds" not in notices
     assert len(list((sample / ".crackclf" / "features").iterdir())) <= 8

@@ -9,7 +9,7 @@ import crackclf
 
 PACKAGE = Path(crackclf.__file__).parent
 ORDER = [
-    *("errors", "files", "images", "listing", "quiet", "splits", "folders", "data", "download"),
+    *("quiet", "errors", "files", "images", "listing", "splits", "folders", "data", "download"),
     *("sample", "calibration", "evaluation", "curves", "plots", "litert", "conversion", "saving"),
     *("prediction", "augmentation", "backbones", "model", "ensemble", "callbacks", "features"),
     *("settings", "training", "pipeline", "photos", "audit", "compare", "export"),

@@ -37,7 +37,7 @@ def test_curves_show_both_sets_and_mark_the_best_epoch():
 def test_misclassified_images_are_titled_with_what_they_are_and_were_called(report):
     titles = [axis.get_title() for axis in plots.plot_misclassified(report.misclassified).axes]
     first, second = ("true Negative\npredicted Positive", "true Positive\npredicted Negative")
-    assert titles[:2] == [f"{first} (0.80)", f"{second} (0.40)"]
+    assert titles[:2] == [f"{first}\n0.80", f"{second}\n0.40"]
     assert plots.plot_misclassified([]).get_suptitle() == "no image is misclassified"
     assert plt.get_fignums() == []  # An open figure would be shown twice in a notebook.
 

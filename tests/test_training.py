@@ -13,12 +13,12 @@ from crackclf.callbacks import build_callbacks
 from crackclf.data import load_datasets
 from crackclf.errors import UserError
 from crackclf.evaluation import compute_report
-from crackclf.model import build_model
+from crackclf.model import build_model, unfreeze
 from crackclf.pipeline import save_run, train_folder
 from crackclf.prediction import predict
 from crackclf.saving import load_keras_model
 from crackclf.settings import TrainSettings
-from crackclf.training import count_views, fine_tune, predict_features, train, weigh_classes
+from crackclf.training import count_views, predict_features, train, weigh_classes
 
 # Without views: to have them drawn takes seconds before the first one.
 SMALL = {
@@ -154,9 +154,8 @@ def test_the_last_block_is_trained_with_the_head(sample, cached):
     base = model.get_layer("tiny")
     before = [weight.numpy().copy() for weight in base.weights]
     callbacks = build_callbacks("logs/a")
-    history = fine_tune(
-        model, data, callbacks, 1, learning_rate=1e-2, cache_features=cached, views=1, verbose=0
-    )
+    unfreeze(model, learning_rate=1e-2)
+    history = train(model, data, callbacks, 1, cache_features=cached, views=1, verbose=0)
     assert len(history.history["val_loss"]) == 1
     moved = {
         weight.path.split("/")[0]
@@ -177,6 +176,17 @@ def test_a_model_of_three_classes_is_trained_tested_and_saved(make_folder):
     assert np.shape(report.confusion_matrix) == (3, 3)
     [prediction] = predict(images / "joint" / "000.png", classifier)
     assert sum(prediction.probabilities) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_report_says_which_test_images_the_base_of_the_box_knows(sample, monkeypatch, capsys):
+    known = load_datasets(sample, image_size=32).digests["test"][:4]
+    monkeypatch.setattr("crackclf.pipeline.read_learnt", lambda: {*known})
+    chosen = {**SMALL, "backbone": "mobilenetv2", "weights": "concrete"}
+    _, classifier, report = train_folder(sample, epochs=1, **chosen)
+    assert report.caution.startswith("4 of 10 images were in the training of the base, so")
+    assert "--folds 5 tests every image" in capsys.readouterr().err  # There are five of a class.
+    assert report.caution == classifier.card.metrics["test"]["caution"]
+    assert str(report).endswith(f"caution: {report.caution}")
 
 
 def test_the_smaller_class_weighs_more_where_classes_are_uneven(make_folder):

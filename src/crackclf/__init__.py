@@ -15,4 +15,4 @@ def __getattr__(name: str) -> object:
     from crackclf.errors import learning
 
     with learning():
-        return _find(name)
+        return globals().setdefault(name, _find(name))

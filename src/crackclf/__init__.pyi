@@ -20,6 +20,7 @@ from .export import export_model as export_model
 from .images import read_image as read_image
 from .listing import find_images as find_images
 from .model import build_model as build_model
+from .model import unfreeze as unfreeze
 from .photos.folder import inspect_photos as inspect_photos
 from .photos.photo import Inspection as Inspection
 from .photos.photo import inspect_photo as inspect_photo
@@ -37,7 +38,6 @@ from .saving import Card as Card
 from .saving import load_keras_model as load_keras_model
 from .saving import save_model as save_model
 from .settings import TrainSettings as TrainSettings
-from .training import fine_tune as fine_tune
 from .training import predict_features as predict_features
 from .training import train as train
 

@@ -35,7 +35,8 @@ _PROGRESS = gr.Progress()  # Gradio looks for it among the defaults of a functio
 
 def build_page(classifier: Classifier) -> Any:
     """Builds the page, a `gradio.Blocks`, for a classifier from `load_model`."""
-    limit = _patch_limit(classifier)
+    # Pixels of the longer side up to which a picture is one patch.
+    limit = 2 * (classifier.card.patch_size or classifier.card.image_size)
     with gr.Blocks(analytics_enabled=False, title="crackclf", delete_cache=(60, _KEPT)) as page:
         gr.Markdown(
             "# Is there a crack?\nChoose photos of concrete. A person must check each result."
@@ -64,7 +65,8 @@ def build_page(classifier: Classifier) -> Any:
         ruler.select(_click, [files, clicks, length], **measured)
         length.change(_measure, [files, clicks, length], **measured)
         shown = [results, pictures, cracks, report]
-        button.click(partial(_answer, classifier), [files, scale], shown, api_visibility="private")
+        answer = partial(_answer, classifier, limit)
+        button.click(answer, [files, scale], shown, api_visibility="private")
     page.queue(max_size=20, default_concurrency_limit=1)  # One answer takes all cores.
     return page
 
@@ -125,13 +127,8 @@ def _measure(files: list[str], clicks: Any, length: float) -> tuple[Any, ...]:
     return photo, clicks, scale
 
 
-def _patch_limit(classifier: Classifier) -> int:
-    """Pixels of the longer side up to which a picture is one patch."""
-    return 2 * (classifier.card.patch_size or classifier.card.image_size)
-
-
 def _answer(
-    classifier: Classifier, files: list[str] | None, mm_per_pixel: float, progress: Any = _PROGRESS
+    classifier: Classifier, limit: int, files: Any, mm_per_pixel: float, progress: Any = _PROGRESS
 ) -> Iterator[tuple[Any, ...]]:
     """Results, pictures, cracks and the report of uploaded files."""
     if not files:
@@ -143,7 +140,7 @@ def _answer(
             name, content = Path(file).name, Path(file).read_bytes()
             try:
                 photo = Picture(name, Picture(name, content).open())  # Decoded once.
-                if max(photo.open().size) <= _patch_limit(classifier):
+                if max(photo.open().size) <= limit:
                     image = photo.read()
                     [found] = predict(image, classifier)
                     answer = {"verdict": found.label, "probability": f"{found.probability:.4f}"}

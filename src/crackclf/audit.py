@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from threadpoolctl import threadpool_limits
 
 from crackclf.data import TooFewError, load_folds
 from crackclf.errors import counted, notice
 from crackclf.features import cache_features
 from crackclf.files import format_table, user_path, writing
-from crackclf.folders import is_split, is_uneven, scan_folder
+from crackclf.folders import group_alike, is_split, is_uneven, scan_folder
 from crackclf.images import read_image
 from crackclf.model import build_model
 from crackclf.plots import plot_images
+from crackclf.saving import SHIPPED_ORIGIN, read_learnt
 from crackclf.splits import SUBSETS
 
 _IMAGE_SIZE = 128  # Smaller than for training, and faster.
@@ -31,10 +31,6 @@ _SHOWN = 48
 # Inverse strength of the penalty of the logistic regression, for one image. Of 331 labels of
 # SDNET2018 that were wrong it finds 216 (870 images named), a head trained by Keras 165 (820).
 _C = 3.0
-# Bits of 256. In 10,000 METU patches, 308 pairs that are not byte-identical differ in at most 16
-# bits. At 64 x 64 pixels their correlation is at least 0.977; the median is 0.9995.
-_ALIKE = 16
-_BLOCK = 256  # Images compared with all others at once.
 _Groups = tuple[tuple[str, ...], ...]
 
 
@@ -163,7 +159,7 @@ def _check_files(directory: Path) -> Audit:
                 images.append((name, class_names[file.label], part.name, file))
     columns: Any = zip(*images, strict=True) if images else [()] * 4
     names, classes, subsets, found = columns
-    digests, alike = [x.digest for x in found], group_alike([x.look for x in found])
+    digests, alike = [x.digest for x in found], group_alike(found).tolist()
 
     def gather(keys: Sequence[object], other: Sequence[object] = names) -> _Groups:
         """Groups of names with equal keys, in which the other keys differ."""
@@ -188,43 +184,30 @@ def _check_files(directory: Path) -> Audit:
     )
 
 
-def group_alike(looks: Sequence[str]) -> list[int]:
-    """Numbers groups of pictures that look alike by `ImageFile.look`, or through others."""
-    words = np.array([np.frombuffer(bytes.fromhex(look), np.uint64) for look in looks])
-    n = len(words)
-    group_of: Any = np.arange(n)
-    for start in range(0, n, _BLOCK):
-        block, rest = words[start : start + _BLOCK], words[start:]
-        # The first quarter of the bits rules out most pairs.
-        i, j = np.nonzero(np.bitwise_count(block[:, None, 0] ^ rest[None, :, 0]) <= _ALIKE)
-        alike = np.bitwise_count(block[i] ^ rest[j]).sum(axis=1) <= _ALIKE
-        # Groups are joined after each block: all pairs of a film's frames would fill the memory.
-        firsts = np.unique(group_of, return_index=True)[1][group_of]
-        edges = np.append(start + i[alike], np.arange(n)), np.append(start + j[alike], firsts)
-        graph = coo_array((np.ones(len(edges[0]), bool), edges), (n, n))
-        group_of = connected_components(graph, directed=False)[1]
-    return group_of.tolist()
-
-
 def _check_labels(found: Audit) -> tuple[Suspicion, ...]:
     """Images whose label is less probable than not, by cross-validation.
 
     As in confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70:1373).
     """
-    # Copies are judged together. A group of near-copies includes the copies of its members.
     directory = Path(found.directory)
-    copies = enumerate([*found.copies, *found.near_copies])
-    groups = {directory / name: number for number, group in copies for name in group}
-    folds, data = load_folds(directory, _FOLDS, _IMAGE_SIZE, skip_unreadable=True, groups=groups)
+    folds, data = load_folds(
+        directory, _FOLDS, _IMAGE_SIZE, group_look_alikes=True, skip_unreadable=True
+    )
     model = build_model(_IMAGE_SIZE, classes=len(data.class_names))
     features = cache_features(model, data, subsets=["train"])["train"][:, 0].astype(np.float32)
+    is_shipped = model.weights_origin.startswith(SHIPPED_ORIGIN)
+    if is_shipped and (seen := len(read_learnt().intersection(data.digests["train"]))):
+        some = f"{counted(seen, 'image')} of this folder: the base that checks labels was trained"
+        notice(f"{some} on them, so wrong labels among them may be missed")
     names, labels = data.files["train"], data.labels["train"]
     fold_of = {file: fold for fold, part in enumerate(folds) for file in part.files["test"]}
     split = PredefinedSplit([fold_of[file] for file in names])
     # A strong penalty, which keeps a classifier from learning the wrong labels themselves.
     penalty = _C / (len(names) * (1 - 1 / _FOLDS))
     classifier = LogisticRegression(C=penalty, class_weight="balanced", max_iter=1000)
-    answers: Any = cross_val_predict(classifier, features, labels, cv=split, method="predict_proba")
+    with threadpool_limits(1):  # Several threads wait for each other: three times as slow.
+        how: Any = {"cv": split, "method": "predict_proba"}
+        answers: Any = cross_val_predict(classifier, features, labels, **how)
     own = answers[range(len(names)), labels].tolist()
     return tuple(
         Suspicion(str(names[i].relative_to(directory)), data.class_names[labels[i]], own[i])

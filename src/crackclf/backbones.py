@@ -13,7 +13,7 @@ import numpy as np
 
 from crackclf.errors import UserError, notice
 from crackclf.files import sha256, user_path
-from crackclf.saving import load_keras_model, open_model
+from crackclf.saving import SHIPPED_ORIGIN, load_keras_model, open_model
 
 
 class MissingWeightsError(UserError):
@@ -114,7 +114,7 @@ def build_backbone(
         base, origin = _load(backbone, image_size, file)
     else:
         base, origin = _download(backbone, image_size)
-    if origin.startswith("concrete"):
+    if origin.startswith(SHIPPED_ORIGIN):
         name = _SHIPPED
     base = keras.Model(base.input, base.output, name=name)
     base.trainable = False
@@ -163,14 +163,14 @@ def _download(backbone: Backbone, image_size: int) -> tuple[keras.Model, str]:
     if name not in ("mobilenetv2", _SHIPPED):
         raise MissingWeightsError(f"{message}.")
     notice(f"{message}. The base in use is the one trained on concrete that comes with crackclf")
-    return _build_shipped(image_size)
+    return _build_shipped(image_size, f" in place of ImageNet's {name}")
 
 
-def _build_shipped(image_size: int) -> tuple[keras.Model, str]:
+def _build_shipped(image_size: int, instead: str = "") -> tuple[keras.Model, str]:
     shipped = _shipped_base()
     base = keras.models.clone_model(shipped, keras.Input((image_size, image_size, 3)))
     base.set_weights(shipped.get_weights())
-    return base, f"concrete, shipped with crackclf, sha256 {open_model()[0].fingerprint}"
+    return base, f"{SHIPPED_ORIGIN}{instead}, sha256 {open_model()[0].fingerprint}"
 
 
 def _build_random(backbone: Backbone, image_size: int) -> keras.Model:

@@ -23,8 +23,7 @@ from crackclf.saving import KERAS_FILE, load_keras_model
 from crackclf.settings import TrainSettings
 
 _TIMED_BATCH, _TIMED_SECONDS = 32, 2.0
-_OF_SPLIT = ("validation_split", "test_split", "seed", "group_by", "skip_unreadable")
-_OF_TEST = ("accuracy", "accuracy_interval", "balanced_accuracy", "loss", "auroc", "n")
+_OF_TEST = ("accuracy", "accuracy_interval", "balanced_accuracy", "loss", "auroc", "n", "caution")
 _TABLE = ("backbone", "accuracy", "accuracy_interval", "balanced_accuracy", "loss", "auroc")
 _TABLE += ("parameters", "megabytes", "seconds", "images_per_second")
 _PAIR = ("first", "second", "only_first", "only_second", "p_value")
@@ -70,6 +69,7 @@ class Comparison:
                 f"{x['first']} alone right on {x['only_first']}, {x['second']} alone on "
                 f"{x['only_second']} of {self.rows[0]['n']}: McNemar's exact p = {x['p_value']:.3g}"
             )
+        lines += [f"{x['backbone']}: {x['caution']}" for x in self.rows if x.get("caution")]
         lines += [f"{name}: missing. {why}" for name, why in self.missing.items()]
         return "\n".join(lines)
 
@@ -145,7 +145,7 @@ def compare(
 
 
 def _check_model(folder: Path, settings: TrainSettings, directory: str | os.PathLike) -> None:
-    data = load_datasets(directory, **{name: getattr(settings, name) for name in _OF_SPLIT})
+    data = load_datasets(directory, **settings.arguments_of(load_datasets))
     is_same = TrainSettings.read(folder / "settings.json") == settings
     if not is_same or load_model(folder).card.data_fingerprint != data.fingerprint:
         found = f"holds a model of other {'images' if is_same else 'settings: see settings.json'}"
@@ -165,7 +165,7 @@ def _measure(folder: Path) -> dict[str, Any]:
     return {
         "backbone": card.backbone,
         "weights_origin": card.weights_origin,
-        **{name: test[name] for name in _OF_TEST},
+        **{name: test.get(name) for name in _OF_TEST},
         "wrong": [image["file"] for image in test["misclassified"]],
         "parameters": load_keras_model(folder).count_params(),
         "megabytes": (folder / KERAS_FILE).stat().st_size / 1e6,

@@ -1,6 +1,5 @@
 """METU's concrete crack images: downloaded or taken from an archive, checked and unpacked."""
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -100,16 +99,10 @@ def _unrar(archive: Path, folder: Path) -> Path:
         paths = {"archive": archive.resolve(), "folder": folder.resolve()}
         words = [word.format(**paths) for word in _PROGRAMS[program].split()]
         done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
-        with contextlib.suppress(UserError):
-            return _find_classes(folder, archive)
+        for place in (folder, *folder.rglob("*/")):  # That of the class folders.
+            if sum(1 for name in CLASS_NAMES for _ in place.glob(f"{name}/*.jpg")) == IMAGES:
+                return place
         shutil.rmtree(folder)
         reason = f"{program}: {done.stderr.strip()[-200:]}"
-    raise UserError(f"{archive}: cannot be unpacked ({reason}). It takes 360 MB. {_INSTALL}")
-
-
-def _find_classes(folder: Path, archive: Path) -> Path:
-    """The folder with the class folders and all images."""
-    for place in (folder, *folder.rglob("*/")):
-        if sum(1 for name in CLASS_NAMES for _ in place.glob(f"{name}/*.jpg")) == IMAGES:
-            return place
-    raise UserError(f"{archive}: expected {IMAGES:,} images in {' and '.join(CLASS_NAMES)}.")
+    expected = f"into {IMAGES:,} images of {' and '.join(CLASS_NAMES)}"
+    raise UserError(f"{archive}: cannot be unpacked {expected} ({reason}). {_INSTALL}")

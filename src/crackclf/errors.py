@@ -1,12 +1,15 @@
 """The one error that a user's mistake raises, the checks of numbers, and notices."""
 
 import importlib
+import logging
 import os
 import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from crackclf.quiet import silence
 
 
 class UserError(ValueError):
@@ -72,12 +75,19 @@ def need(module: str, extra: str) -> Any:
 
 @contextmanager
 def learning() -> Iterator[None]:
-    """Turns a missing Keras, TensorFlow or TensorBoard into a `UserError` with the pip command."""
+    """Imports Keras without TensorFlow's notes; if it is missing, a `UserError` names the command.
+
+    TensorFlow's notes about processors and graphics cards help no user. `TF_CPP_MIN_LOG_LEVEL=0`
+    shows those that it prints after it was imported.
+    """
     if os.environ.get("KERAS_BACKEND", "") not in ("", "tensorflow") and "keras" not in sys.modules:
         notice("Keras runs on TensorFlow in this process, whatever KERAS_BACKEND says")
         os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel("ERROR")  # Else it warns of each model it traces.
     try:
-        yield
+        with silence():
+            yield
     except ModuleNotFoundError as error:
         if error.name not in ("keras", "tensorboard", "tensorflow"):
             raise

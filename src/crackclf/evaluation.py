@@ -10,7 +10,7 @@ import numpy as np
 
 from crackclf.calibration import choose_classes, draw_groups, softmax, to_logits
 from crackclf.errors import UserError, counted
-from crackclf.folders import find_positive, is_uneven
+from crackclf.folders import ImageFile, find_positive, is_uneven
 
 _FEW = 30  # Images of a class below which a figure without an interval means little.
 _DRAWS = 1000
@@ -71,6 +71,7 @@ class Report:
         temperature: the logits were divided by it before all of this.
         uncalibrated_loss, uncalibrated_calibration_error: those before that.
         classes: for each class its `name`, `n` and its own figures from precision on.
+        caution: why the figures may be too good, in words; empty where nothing says so.
     """
 
     n: int
@@ -96,6 +97,7 @@ class Report:
     uncalibrated_loss: float
     uncalibrated_calibration_error: float
     classes: tuple[ClassFigures, ...]
+    caution: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as a dictionary for JSON."""
@@ -131,6 +133,7 @@ class Report:
         if uneven:
             counts = " and ".join(str(x.n) for x in present)
             lines.append(f"{accuracy} is misleading: the classes have {counts} images")
+        lines += [f"caution: {self.caution}"] if self.caution else []
         return "\n".join(lines)
 
 
@@ -239,6 +242,23 @@ def compute_report(
         uncalibrated_calibration_error=calibration_error(labels, probabilities),
         classes=tuple(classes),
     )
+
+
+def beware(report: Report, tested: Sequence[ImageFile], learnt: set[str], whose: str) -> Report:
+    """Adds a caution: how many images tested on were learnt from, by digest; the accuracy without.
+
+    `whose` says what learnt from them, e.g. "this model's training".
+    """
+    others = {str(image.path) for image in tested if image.digest not in learnt}
+    if len(others) == len(tested):
+        return report
+    seen = f"{len(tested) - len(others):,} of {counted(len(tested), 'image')} were in {whose}"
+    caution = f"{report.caution} {seen}, so the figures are too good".lstrip()
+    wrong = {image.file for image in report.misclassified}
+    if others and wrong <= {str(image.path) for image in tested}:  # The report knows the files.
+        n, right = len(others), len(others - wrong)
+        caution += f". The accuracy on the other {n:,} is {_format(right / n, _wilson(right, n))}"
+    return dataclasses.replace(report, caution=f"{caution}.")
 
 
 def _wilson(k: int, n: int) -> Interval:

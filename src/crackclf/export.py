@@ -21,7 +21,6 @@ from drawn_concrete.make import make_patch
 FORMATS = {
     "onnx": (".onnx", "onnx", ("onnx", "tf2onnx", "onnxruntime")),
     "litert": (".tflite", "litert", ()),
-    "saved_model": ("", "tf_saved_model", ()),
 }
 _SAME = 1e-3  # Probabilities that differ by no more are the same.
 _COUNT, _SIDES = 3, (48, 96)  # Drawn patches of the check, of each of these sizes.
@@ -29,7 +28,7 @@ _COUNT, _SIDES = 3, (48, 96)  # Drawn patches of the check, of each of these siz
 
 @dataclass(frozen=True)
 class Export:
-    """An exported file or folder, its size in bytes, and what its check on some images found."""
+    """An exported file, its size in bytes, and what its check on some images found."""
 
     path: Path
     size: int
@@ -53,7 +52,7 @@ def export_model(model: str | os.PathLike, path: str | os.PathLike, format: str)
     Args:
         model: the folder of a saved model, or the word `shipped`.
         path: file to write, with the suffix of its format; must not exist.
-        format: `"onnx"` (.onnx), `"litert"` (.tflite) or `"saved_model"` (a folder of TensorFlow).
+        format: `"onnx"` (.onnx) or `"litert"` (.tflite).
 
     Returns:
         An `Export`: `path`, `size` in bytes, and the `max_difference` of probabilities on `images`.
@@ -104,7 +103,7 @@ def export_model(model: str | os.PathLike, path: str | os.PathLike, format: str)
                 f"difference of at most {_SAME}. Received: {difference:.2g}."
             )
         Path(folder, f"{name}.json").write_text(json.dumps(about, indent=2) + "\n")
-        size = sum(part.stat().st_size for part in Path(folder).rglob("*"))
+        size = sum(part.stat().st_size for part in Path(folder).iterdir())
         # The JSON comes first: where the file is, it is.
         for part in sorted(Path(folder).iterdir(), key=lambda x: x == file):
             with writing(path.with_name(part.name)) as draft:
@@ -129,11 +128,6 @@ def _run(format: str, file: str, image: np.ndarray) -> np.ndarray:
     if format == "onnx":
         session = need("onnxruntime", "export").InferenceSession(file)
         return session.run(["probabilities"], {"image": image})[0]
-    if format == "litert":
-        from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter
 
-        return Interpreter(file).get_signature_runner()(image=image)["probabilities"]
-    import tensorflow as tf
-
-    loaded: Any = tf.saved_model.load(file)
-    return loaded.signatures["serving_default"](image=tf.constant(image))["probabilities"].numpy()
+    return Interpreter(file).get_signature_runner()(image=image)["probabilities"]

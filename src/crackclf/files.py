@@ -15,7 +15,7 @@ from typing import Any
 from crackclf.errors import UserError, show
 
 # What this version keeps in a cache folder. A format that changes gets another name.
-CHECKS, SPLITS, FEATURES = "checked-6.json", "splits", "features"
+CHECKS, SPLITS, FEATURES = "checked-7.json", "splits", "features"
 _DRAFT = ".crackclf-"
 _STALE = 24 * 3600  # Seconds without a change after which a draft is what a kill has left.
 

@@ -36,7 +36,9 @@ class Graph:
         try:
             interpreter = self._idle.pop()
         except IndexError:
-            interpreter = self._prepare()
+            from ai_edge_litert.interpreter import Interpreter
+
+            interpreter = Interpreter(model_content=self.content, num_threads=1)
         (image,), answers = interpreter.get_input_details(), interpreter.get_output_details()
         try:
             # A prepared interpreter changes its shape forty times as fast as a new one is prepared.
@@ -52,8 +54,3 @@ class Graph:
             raise UserError(message) from None
         self._idle.append(interpreter)
         return sorted(results, key=lambda result: -result.shape[-1])  # A mask has one channel.
-
-    def _prepare(self) -> Any:
-        from ai_edge_litert.interpreter import Interpreter
-
-        return Interpreter(model_content=self.content, num_threads=1)

@@ -109,8 +109,21 @@ def build_model(
 def unfreeze(model: keras.Model, blocks: int = 1, learning_rate: float = 1e-5) -> None:
     """Makes the last blocks of a model's base trainable, and compiles the model again.
 
-    BatchNormalization stays frozen: small batches of few images would spoil statistics that were
-    learnt from a million. Loss, metrics and kind of optimizer stay.
+    This begins the second stage of transfer learning; `train` does it. BatchNormalization stays
+    frozen: small batches of few images would spoil statistics that were learnt from a million.
+    Loss, metrics and kind of optimizer stay.
+
+    Args:
+        model: from `build_model`, with a trained head; changed in place.
+        blocks: number of blocks at the end of the base to train.
+        learning_rate: of the new optimizer; a hundredth of the head's keeps what the base learnt.
+
+    Raises:
+        UserError: when the base has fewer blocks.
+
+    Examples:
+        >>> unfreeze(model, blocks=2)
+        >>> train(model, data, build_callbacks("logs/first-tuned"))
     """
     base, start = base_of(model), find_block(model, blocks)
     base.trainable = True

@@ -2,10 +2,9 @@
 
 import dataclasses
 import errno
-import inspect
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +20,16 @@ from crackclf.callbacks import BACKUP, BEST, HISTORY, build_callbacks, clear_run
 from crackclf.curves import parse_history, read_curves
 from crackclf.data import Datasets, find_groups, load_datasets, load_folds
 from crackclf.errors import UserError, notice
-from crackclf.evaluation import Report, compute_report, group_intervals
+from crackclf.evaluation import Report, beware, compute_report, group_intervals
 from crackclf.files import check_new_folder, format_table, user_path, write_whole
 from crackclf.folders import ImageFile, find_positive
 from crackclf.model import build_model, find_block, unfreeze
 from crackclf.prediction import Classifier, load_model
-from crackclf.saving import Card, save_model
+from crackclf.saving import SHIPPED_ORIGIN, Card, read_learnt, save_model
 from crackclf.settings import TrainSettings
 from crackclf.training import predict_features, train
 
+_FEW = 20  # Images of a class to test on.
 _ABOUT, _LOCK, _TUNED = "run.json", ".lock", "fine-tuned"
 
 
@@ -64,13 +64,15 @@ def train_folder(
     chosen = TrainSettings(**settings)
     out, log_dir = None if out is None else check_new_folder(out), user_path(log_dir)
     if chosen.folds:
-        folds, data = load_folds(directory, **_arguments(load_folds, chosen))
+        folds, data = load_folds(directory, **chosen.arguments_of(load_folds))
     else:
-        folds, data = (), load_datasets(directory, **_arguments(load_datasets, chosen))
+        folds, data = (), load_datasets(directory, **chosen.arguments_of(load_datasets))
     find_positive(data.class_names, chosen.positive)  # An error now, not after the training.
     for subset, counts in data.counts.items():
         if sum(counts.values()):
             notice(f"{subset}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    if not folds and min(data.counts["test"].values()) < _FEW:
+        notice("so few test images give rough figures. --folds 5 tests every image")
     model = _build(chosen, len(data.class_names))
     with _open_run(log_dir, out, chosen, data.fingerprint) as (out, logs):
         if folds:
@@ -154,21 +156,16 @@ def save_run(
     Examples:
         >>> save_run(model, "saved_models/first", data, report, probabilities, "logs/first")
     """
+    report = _beware(report, model, data.images["test"])
     found = Calibration(report.temperature, report.threshold)
     answers = data.labels["test"], probabilities, found.apply(probabilities)
     return _save(model, out, data, report, answers, found, log_dir, settings, {})
 
 
-def _arguments(function: Callable, settings: TrainSettings) -> dict[str, Any]:
-    """The settings that are arguments of a function."""
-    names = inspect.signature(function).parameters
-    return {name: value for name, value in vars(settings).items() if name in names}
-
-
 def _build(settings: TrainSettings, classes: int) -> Any:
     """The model of the settings, untrained; a `UserError` when it has no `fine_tune` blocks."""
     more = {"augmentation": build_augmentation(float(settings.augmentation)), "classes": classes}
-    model = build_model(**_arguments(build_model, settings) | more)
+    model = build_model(**settings.arguments_of(build_model) | more)
     if settings.fine_tune:
         find_block(model, settings.fine_tune)
     return model
@@ -183,7 +180,7 @@ def _fit(
     number a stage, each is trained to the end.
     """
     patience, best = None if epochs else settings.patience, []
-    arguments = _arguments(train, settings)
+    arguments = settings.arguments_of(train)
     arguments["views"] = settings.views if settings.augmentation else 0
     for stage, folder in enumerate([logs, logs / _TUNED] if settings.fine_tune else [logs]):
         if stage > 0:
@@ -213,7 +210,15 @@ def _measure(
     names = data.class_names
     found = _calibrate(data.images["validation"], answers["validation"], names, settings)
     test = data.labels["test"], answers["test"], names, data.files["test"]
-    return compute_report(*test, settings.positive, found.threshold, found.temperature), answers
+    report = compute_report(*test, settings.positive, found.threshold, found.temperature)
+    return _beware(report, model, data.images["test"]), answers
+
+
+def _beware(report: Report, model: Any, tested: Sequence[ImageFile]) -> Report:
+    """Adds a caution when the base is that of the model in the box and knows images tested on."""
+    if report.caution or SHIPPED_ORIGIN not in getattr(model, "weights_origin", ""):
+        return report
+    return beware(report, tested, read_learnt(), "the training of the base")
 
 
 def _calibrate(
@@ -224,7 +229,7 @@ def _calibrate(
     return calibrate(labels, answers, names, settings.positive, goal, groups)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FoldReport(Report):
     """The pooled figures of a cross-validation: each image by the model that had not seen it.
 
@@ -261,7 +266,7 @@ def _cross_validate(
     temperature and threshold that suit the answers of all folds on their validation sets.
     """
     # Where ImageNet's weights are missing, one download is tried, and one notice given.
-    is_concrete = model.weights_origin.startswith("concrete")
+    is_concrete = model.weights_origin.startswith(SHIPPED_ORIGIN)
     again = dataclasses.replace(settings, weights="concrete") if is_concrete else settings
     names, reports, answers, best = whole.class_names, [], [], []
     for number, data in enumerate(folds, 1):
@@ -285,6 +290,7 @@ def _cross_validate(
     fitted = np.array([(report.threshold, report.temperature) for report in reports])[fold_of].T
     files = [image.path for image in images]
     pooled = compute_report(labels, before, names, files, settings.positive, *fitted)
+    pooled = _beware(pooled, model, images)
     after = softmax(to_logits(before), fitted[1][:, None])
     column = names.index(pooled.positive_class)
     groups = find_groups(images, settings.group_by).tolist()

@@ -48,6 +48,7 @@ def plot_images(
         color = colors[i] if colors else "black"
         # A title may be a file's name, in which $ is no formula.
         axis.set_title(_text(title), fontsize=8, color=color, parse_math=False)
+    plt.setp(axes, frame_on=False, xticks=[], yticks=[])
     return figure
 
 
@@ -75,14 +76,16 @@ def plot_predictions(
     labels: Sequence[str],
     predicted: Sequence[str],
     probabilities: Sequence[float],
+    threshold: float | None = None,
     columns: int = 6,
 ) -> Figure:
     """Draws images with their true and predicted class, green when right, red when wrong.
 
-    `probabilities` are those of the positive class, in 0..1.
+    `probabilities`, and the threshold from which on they count, are those of the positive class.
     """
     rows = list(zip(labels, predicted, probabilities, strict=True))
-    titles = [f"true {label}\npredicted {given} ({p:.2f})" for label, given, p in rows]
+    beside = "" if threshold is None else f", threshold {threshold:.2f}"
+    titles = [f"true {label}\npredicted {given}\n{p:.2f}{beside}" for label, given, p in rows]
     colors = [_RIGHT if label == given else _WRONG for label, given, _ in rows]
     return plot_images([read_image(path) for path in files], titles, colors, columns)
 

@@ -1,6 +1,5 @@
 """A saved model predicts images, is measured on labelled ones, and explains its answers."""
 
-import csv
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,13 +10,13 @@ import numpy as np
 from PIL import Image
 
 from crackclf.errors import UserError, counted, notice, show
-from crackclf.evaluation import Report, compute_report
+from crackclf.evaluation import Report, beware, compute_report
 from crackclf.files import cores
-from crackclf.folders import ImageFile, find_positive, is_split, read_folder
+from crackclf.folders import ImageFile, find_positive, is_split, merge_classes, read_folder
 from crackclf.images import resize
 from crackclf.listing import Picture, Source, list_pictures
 from crackclf.litert import SHARE, Graph
-from crackclf.saving import LITERT_FILE, Card, model_folder, open_model
+from crackclf.saving import LITERT_FILE, SHIPPED_ORIGIN, Card, open_model, read_learnt
 
 _MANY = 128  # Number of images from which on a progress bar is shown.
 _LARGE = 4  # A picture of more patches than this to a side is taken for a whole photo.
@@ -190,14 +189,14 @@ def evaluate(
 ) -> Report:
     """Measures a saved model on labelled images.
 
-    A model given by its folder has the images that it was trained on counted in a notice: they make
-    the figures too good.
+    Where images were in the training of the model, given by its folder, or of its base, the report
+    has a `caution`: they make the figures too good.
 
     Args:
         directory: a folder with one sub-folder of images per class. For a model of two classes
             these may have other names: one holds the cracked images, all others sound ones.
         classifier: from `load_model`, the folder of a saved model, or the word `shipped`.
-        positive: the class folder of the cracked images; found by its name when None.
+        positive: the class folder of the cracked images, or several, "a,b". None: told by its name.
         skip_unreadable: leave out, and list, files that cannot be read.
 
     Returns:
@@ -211,21 +210,19 @@ def evaluate(
     """
     card = (ready := as_classifier(classifier)).card
     found, labels = _read_labelled(card, directory, positive, skip_unreadable)
-    learnt: set[str] = set()
-    if not isinstance(classifier, Classifier):
-        split = model_folder(classifier) / "split.csv"
-        lines = split.read_text(encoding="utf-8").splitlines() if split.exists() else ()
-        learnt = {row["digest"] for row in csv.DictReader(lines) if row["subset"] != "test"}
-    if seen := sum(image.digest in learnt for image in found):
-        some = f"{seen} of {counted(len(found), 'image')}"
-        notice(f"{some} were in this model's training or validation, so figures are too good")
     names = [str(image.path) for image in found]
     pictures = [Picture(name, image.path) for name, image in zip(names, found, strict=True)]
     answers = list(predict_pictures(pictures, ready))
     for error in (answer for answer in answers if isinstance(answer, UserError)):
         raise error
     fitted = card.positive_class, card.threshold
-    return compute_report(labels, np.array(answers), card.class_names, names, *fitted)
+    report = compute_report(labels, np.array(answers), card.class_names, names, *fitted)
+    if not isinstance(classifier, Classifier):
+        learnt = read_learnt(classifier)
+        report = beware(report, found, learnt, "this model's training or validation")
+    if SHIPPED_ORIGIN in card.weights_origin:
+        report = beware(report, found, read_learnt(), "the training of its base")
+    return report
 
 
 def _read_labelled(
@@ -235,6 +232,8 @@ def _read_labelled(
     if is_split(directory):
         raise UserError(f"{directory}: is split; name the part to measure on, {directory}/test.")
     images, folders, _ = read_folder(directory, skip_unreadable)
+    several = card.positive_class if {*card.positive_class.split(",")} <= {*folders} else None
+    folders = merge_classes(folders, positive or several)
     if positive in (None, card.positive_class) and set(folders) <= set(card.class_names):
         index_of = [card.class_names.index(name) for name in folders]
     elif len(card.class_names) == 2:

@@ -1,12 +1,11 @@
 """Libraries in C++ without the notes that they print for their own makers."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import RLock
 
-_lock = Lock()  # Two threads that do this at once would lose the stream.
+_lock = RLock()  # Two threads that do this at once would lose the stream.
 
 
 @contextmanager
@@ -21,15 +20,3 @@ def silence() -> Iterator[None]:
             os.dup2(stderr, 2)
             os.close(stderr)
             os.close(null)
-
-
-def import_tensorflow() -> None:
-    """Imports TensorFlow, quietly where `TF_CPP_MIN_LOG_LEVEL` asks for it.
-
-    Its libraries print notes while they load, before it reads that variable.
-    """
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0" or "tensorflow" in sys.modules:
-        return
-    with silence():
-        import tensorflow as tf
-    tf.get_logger().setLevel("ERROR")  # Else it warns of each new model that it was traced.

@@ -1,5 +1,6 @@
 """Saved models: one folder each with a card, written whole or not at all, checked when read."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crackclf.calibration import choose_classes, softmax
-from crackclf.errors import UserError
+from crackclf.errors import UserError, learning
 from crackclf.files import check_new_folder, sha256, user_path, writing
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHIPPED = Path(__file__).parent / "shipped"
+SHIPPED_ORIGIN = "concrete, shipped with crackclf"  # Of its base, where a model begins with it.
 KERAS_FILE, LITERT_FILE, CARD_FILE = "model.keras", "model.tflite", "card.json"
 
 
@@ -41,7 +43,7 @@ class Card:
         metrics: the figures of `Report.to_dict`, by subset.
         versions: of the packages that trained it.
         cell_size: side in pixels of the cells that `model.tflite` answers for. 0: whole patches.
-        mask_stride: side in pixels of those of its mask of cracks. 0: it has none.
+        mask_stride: side in pixels of the square that a pixel of its mask covers. 0: no mask.
         sha256: of `model.keras` and `model.tflite`, by file name.
     """
 
@@ -193,6 +195,13 @@ def open_model(folder: str | os.PathLike = "shipped") -> tuple[Card, dict[str, P
     return card, paths
 
 
+def read_learnt(folder: str | os.PathLike = "shipped") -> set[str]:
+    """Digests of the images that a model was trained or calibrated on, by its `split.csv`."""
+    split = model_folder(folder) / "split.csv"
+    lines = split.read_text(encoding="utf-8").splitlines() if split.exists() else ()
+    return {row["digest"] for row in csv.DictReader(lines) if row["subset"] != "test"}
+
+
 def load_keras_model(folder: str | os.PathLike = "shipped") -> "keras.Model":
     """Loads the Keras model of a saved folder, in Keras' safe mode, to train it on.
 
@@ -219,8 +228,8 @@ def load_keras_model(folder: str | os.PathLike = "shipped") -> "keras.Model":
 
 
 def _load_keras(path: Path, card: Card) -> "keras.Model":
-    import keras
-
+    with learning():
+        import keras
     try:
         model: Any = keras.saving.load_model(path, safe_mode=True)
     except Exception as error:  # Keras has no error class of its own for this.

@@ -1,8 +1,10 @@
 """The settings of a training, in one place."""
 
 import dataclasses
+import inspect
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ class TrainSettings:
             once; a last model is then trained on all images. 0 splits the images once.
         group_by: regular expression, searched in each file name. Images with the same match stay
             in the same set, e.g. `(\d+)-` for the photo number.
+        group_look_alikes: whether images that look alike stay in one set, also mirrored or turned.
         skip_unreadable: whether to leave out files that cannot be read, and list them.
         backbone: base of the model, a name of `BACKBONES`.
         weights: of the base: "imagenet", "concrete", "random", None, or the path of a weights file.
@@ -47,7 +50,7 @@ class TrainSettings:
             None: 1 to 8, for about 6,000 variants in all.
         fine_tune: number of blocks at the end of the base to train in a second stage.
         seed: seed of split, shuffling, augmentation, dropout and head.
-        positive: class folder with the cracked images, if its name does not tell.
+        positive: class folder with the cracked images. Several, "a,b", become one class.
         threshold_for: goal of the threshold on the validation images: "recall=0.98" to miss few
             cracks, "precision=0.95" for few false alarms. None: the best balanced accuracy.
 
@@ -63,6 +66,7 @@ class TrainSettings:
     test_split: float = 0.2
     folds: int = 0
     group_by: str | None = None
+    group_look_alikes: bool = False
     skip_unreadable: bool = False
     backbone: str = "mobilenetv2"
     weights: str = "imagenet"
@@ -108,6 +112,11 @@ class TrainSettings:
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON can hold them."""
         return dataclasses.asdict(self)
+
+    def arguments_of(self, function: Callable) -> dict[str, Any]:
+        """The settings that are arguments of a function."""
+        names = inspect.signature(function).parameters
+        return {name: value for name, value in vars(self).items() if name in names}
 
     def to_json(self) -> str:
         """The settings as indented JSON text."""

@@ -1,4 +1,4 @@
-"""Training: first the head of a model, then the last blocks of its base."""
+"""Training of the head of a model or, after `unfreeze`, of the last blocks of its base, too."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -11,7 +11,7 @@ from crackclf import features
 from crackclf.data import Datasets
 from crackclf.errors import UserError
 from crackclf.folders import is_uneven
-from crackclf.model import split_model, unfreeze
+from crackclf.model import split_model
 from crackclf.settings import check_class_weights
 from crackclf.splits import SUBSETS
 
@@ -86,47 +86,6 @@ def train(
     if not np.isfinite(history.history.get("loss", [0])).all():
         raise UserError("the training loss is NaN or infinite. Try a smaller learning rate.")
     return history
-
-
-def fine_tune(
-    model: keras.Model,
-    data: Datasets,
-    callbacks: Sequence[keras.callbacks.Callback],
-    epochs: int = 10,
-    blocks: int = 1,
-    learning_rate: float = 1e-5,
-    cache_features: bool = True,
-    views: int | None = None,
-    class_weights: str = "auto",
-    verbose: int | str = "auto",
-) -> keras.callbacks.History:
-    """Trains the last blocks of the base together with the head, at a small learning rate.
-
-    This is the second stage of transfer learning. BatchNormalization stays frozen.
-
-    Args:
-        model: from `build_model`, with a trained head; changed in place.
-        data: from `load_datasets`, with the model's image size.
-        callbacks: from `build_callbacks`, with a log_dir of their own.
-        epochs: most passes over the training set.
-        blocks: number of blocks at the end of the base to train.
-        learning_rate: of the new optimizer; a hundredth of the head's keeps what the base learnt.
-        cache_features: run the blocks that stay frozen once, and train the rest on their features.
-        views: augmented variants of each training image in the cache; None for 1 to 8.
-        class_weights: weight of a class in the loss, "balanced", "none" or "auto", as in `train`.
-        verbose: `"auto"` or 1 for a progress bar per epoch, 2 for a line, 0 for silence.
-
-    Returns:
-        Keras' `History` of this stage.
-
-    Raises:
-        UserError: when the base has fewer blocks, or as in `train`.
-
-    Examples:
-        >>> fine_tune(model, data, build_callbacks("logs/first-tuned"), blocks=2)
-    """
-    unfreeze(model, blocks, learning_rate)
-    return train(model, data, callbacks, epochs, cache_features, views, class_weights, verbose)
 
 
 def count_views(data: Datasets, views: int | None) -> int:

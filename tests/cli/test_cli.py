@@ -69,7 +69,7 @@ def test_a_first_round_from_nothing_to_predictions(tmp_path, monkeypatch, capsys
     assert "Curves: validation loss was lowest" in trained.stdout
 
     assert run(monkeypatch, "evaluate", "models/a", "data/s", "--json", "a.json") == 0
-    assert "were in this model's training" in capsys.readouterr().err
+    assert "were in this model's training" in capsys.readouterr().out
     figures = json.loads((tmp_path / "a.json").read_text())
     assert figures["n"] == 40
     assert figures["class_names"] == ["Negative", "Positive"]

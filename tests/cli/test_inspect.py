@@ -4,7 +4,6 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from conftest import build_card, draw_blot, plain, run
 
@@ -44,7 +43,7 @@ def test_inspect_prints_a_line_a_photo_and_where_the_report_is(saved, site, monk
     [
         (("--width-classes", "0.2,wide"), "expected aci224r or eurocode2, or numbers"),
         (("--mm-per-pixel", "0,3"), "Write one such as 0.3"),
-        (("--width-classes", "0.2,0.4"), "give mm_per_pixel or distance too"),
+        (("--width-classes", "0.2,0.4"), "give mm_per_pixel, distance or scale_file"),
         (("--distance", "2", "--mm-per-pixel", "1"), "Received: both"),
         (("--sound", "site", "--region-threshold", "0.5"), "Leave out --region-threshold"),
         (("--sound", "site/light.png"), "at least 9 photos of sound surfaces"),
@@ -112,33 +111,6 @@ def test_ctrl_c_says_that_nothing_is_lost(saved, site, monkeypatch, capsys):
     monkeypatch.setattr("crackclf.photos.folder.inspect_photos", interrupt)
     assert run(monkeypatch, "inspect", "site", "--model", saved) == 130
     assert "Run the same command again" in capsys.readouterr().err
-
-
-def test_explain_writes_a_picture_and_overwrites_none(site, monkeypatch, capsys):
-    arguments = ("explain", "site", "--out", "why.png")
-    assert run(monkeypatch, *arguments) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "why.png"
-    with Image.open(site.parent / "why.png") as picture:
-        assert picture.format == "PNG"
-        assert min(picture.size) > 200
-    before = (site.parent / "why.png").read_bytes()
-    assert run(monkeypatch, *arguments) == 2
-    assert "expected a new PNG file" in capsys.readouterr().err
-    assert (site.parent / "why.png").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("patches", "out", "words"),
-    [
-        (1, "why.jpg", "Received: why.jpg"),
-        (1, "nowhere/why.png", "Received: nowhere/why.png"),
-        (61, "why.png", "at most 60 patches in one picture. Received: 61"),
-    ],
-)
-def test_explain_needs_a_new_png_and_few_patches(patches, out, words, site, monkeypatch, capsys):
-    assert run(monkeypatch, "explain", *[site / "dark.png"] * patches, "--out", out) == 2
-    assert words in capsys.readouterr().err
-    assert not (site.parent / out).exists()
 
 
 def test_sample_draws_whole_photos_when_asked_to(monkeypatch, capsys, tmp_path):

@@ -3,7 +3,7 @@ import pytest
 from crackclf.errors import UserError
 from crackclf.photos.records import Scale, add_sizes, list_sound
 
-CRACK = {"length_px": 100.0, "mean_width_px": 2.0, "max_width_px": 3.0}
+CRACK = {"length_px": 100.0, "main_length_px": 80.0, "mean_width_px": 2.0, "max_width_px": 3.0}
 CRACK |= {"width_low_px": None, "width_high_px": None}
 PHOTO = {
     "file": "a.jpg",
@@ -51,7 +51,7 @@ def test_an_impossible_scale_is_refused():
         ({"mm_per_pixel": 0}, "mm_per_pixel must be above 0"),
         ({"distance": -1}, "distance must be above 0"),
         ({"mm_per_pixel": 1, "distance": 1}, "Received: both"),
-        ({"width_classes": (0.2,)}, "give mm_per_pixel or distance too"),
+        ({"width_classes": (0.2,)}, "give mm_per_pixel, distance or scale_file"),
         ({"mm_per_pixel": 1, "width_classes": (0.4, 0.2)}, "must rise"),
         ({"mm_per_pixel": 1, "width_classes": (0, 0.2)}, "must rise"),
     ):

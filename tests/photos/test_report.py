@@ -71,7 +71,8 @@ def test_cracks_are_drawn_and_listed_with_a_close_up_on_screen_and_in_print(repo
     rows = [row.locator("td").all_inner_texts() for row in dialog.locator(".cracks tr").all()[1:]]
     assert [row[0] for row in rows] == ["1", "2"]
     assert float(rows[0][2].replace(",", "")) == pytest.approx(360 * 20, rel=0.1)
-    assert dialog.locator(".cracks img").count() == 2
+    assert dialog.locator(".cracks .close image").count() == 2
+    assert dialog.locator(".cracks .close .line").count() >= 2
     link = dialog.get_by_text("original photo").get_attribute("href")
     assert re.fullmatch(r"\.\./site/a%3Cb.*jpg", link)
     report.keyboard.press("Escape")
@@ -93,7 +94,7 @@ def test_the_summary_says_what_was_found_and_what_was_not_measured(report):
     threshold, _, scale, model = report.locator("#method p").all_inner_texts()
     assert "rises above 50.0 %. At most 10.0 % of the photos" in threshold
     assert "like the 19 on which" in threshold
-    assert scale.startswith("Widest is with an interval that holds the true width in 90 of 100")
+    assert scale.startswith("The interval of a largest width holds the true one in 90 of 100")
     assert scale.endswith("1 pixel = 20 mm.")
     assert "Model 000000000000, crackclf " in model
 
@@ -112,3 +113,13 @@ def test_where_only_some_scales_are_known_the_notes_are_in_pixels(show, tmp_path
     assert "1 pixel = 1.8 mm. That is for a distance of 0.5 m and the focal lengths" in scale
     assert scale.endswith("The scale of 1 photo is not known: sizes are in pixels.")
     assert [row[5] for row in rows_of(page)][1] == ""  # Not known in millimetres.
+
+
+def test_a_heading_stands_above_and_stays_when_photos_are_added(show, tmp_path):
+    add_grain(draw_blot((20, 60, 380, 78), (400, 300))).save(tmp_path / "a.png")
+    add_grain(draw_blot((20, 90, 380, 98), (400, 300))).save(tmp_path / "b.png")
+    show([tmp_path / "a.png"], heading={"title": "Bridge <12>", "client": "City", "inspector": ""})
+    page = show([tmp_path / "b.png"], heading={"inspector": "A. Maillart"})
+    assert page.title() == page.locator("h1").inner_text() == "Bridge <12>"
+    told = page.locator("#heading").inner_text()
+    assert re.fullmatch(r"For City · Inspected by A\. Maillart · \d{4}-\d\d-\d\d", told)

@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for _command in (
-    *(answering.predict, answering.inspect, answering.explain, answering.app),
+    *(answering.predict, answering.inspect, answering.app),
     *(images.sample, images.download, images.audit),
     *(learning.train, learning.compare, learning.evaluate, learning.export),
 ):
@@ -60,8 +60,6 @@ app.callback(help=_keep_lines(_start.__doc__))(_start)
 
 def main() -> None:
     """Runs the command line; a user's mistake ends in one message and exit status 2."""
-    # TensorFlow's start-up notes about processors and graphics cards help no user.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MPLBACKEND", "Agg")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # Whatever the user's other programs work with.
     for stream in (sys.stdout, sys.stderr):
@@ -69,8 +67,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     message, leave = "", sys.exit
     try:
-        with errors.learning():
-            app()
+        app()
     except SystemExit as end:
         if end.code == 130:  # Ctrl-C.
             errors.notice("interrupted. Run the same command again to go on")

@@ -6,7 +6,6 @@ from pathlib import Path
 from crackclf.cli import options
 from crackclf.cli.options import option
 from crackclf.errors import UserError, notice, show
-from crackclf.files import user_path, writing
 
 
 def predict(
@@ -56,6 +55,9 @@ def inspect(
     sound: str | None = option(None, "Folder of 9 sound photos or more, or a reviewed.csv."),
     region_threshold: float | None = option(None, "Least probability of a crack's region."),
     reviewed: Path | None = option(None, "Table that report.html has saved: wrong cracks go."),
+    title: str = option("", "Title of the report."),
+    client: str = option("", "Client, named above the report."),
+    inspector: str = option("", "Inspector, named above the report."),
 ) -> None:
     """Finds, traces and measures the cracks in whole photos.
 
@@ -101,7 +103,8 @@ def inspect(
         card = dataclasses.replace(classifier.card, sound_peaks=peaks)
         classifier = dataclasses.replace(classifier, card=card)
     scale = mm_per_pixel, region_threshold, distance, classes, scale_file
-    photos = inspect_photos(files, classifier, out, false_alarms, *scale, reviewed)
+    heading = {"title": title, "client": client, "inspector": inspector}
+    photos = inspect_photos(files, classifier, out, false_alarms, *scale, reviewed, heading)
     for photo in photos:
         if photo["quality"] and not photo["error"]:
             notice(f"{photo['file']}: {photo['quality']}")
@@ -110,42 +113,6 @@ def inspect(
             print(f"{answer}  {sum_up(photo)}".rstrip())
     print(out / "report.html")
     options.report_unreadable([photo["error"] for photo in photos])
-
-
-def explain(
-    paths: list[str] = options.IMAGES,
-    out: Path = option(..., "PNG file to write. It must not exist."),
-    model: str = options.MODEL,
-) -> None:
-    """Shows which part of a patch looks like a crack.
-
-    The picture shows each patch, and beside it the same patch with the
-    evidence for a crack laid over it. It takes up to 60 patches. For whole
-    photos use `crackclf inspect`.
-
-    Examples:
-      crackclf explain patch.jpg --out why.png
-      crackclf explain patches/ --model saved_models/first --out why.png
-    """
-    from crackclf.images import read_image
-    from crackclf.listing import find_images
-    from crackclf.plots import plot_explanations
-    from crackclf.prediction import explain as explain_patch
-    from crackclf.prediction import load_model, predict
-
-    out = user_path(out)
-    if out.suffix.lower() != ".png" or out.exists() or not out.parent.is_dir():
-        raise UserError(f"expected a new PNG file in a folder that exists. Received: {show(out)}.")
-    files = find_images(paths)
-    if len(files) > 60:
-        raise UserError(f"expected at most 60 patches in one picture. Received: {len(files)}.")
-    classifier, images = load_model(model), [read_image(path) for path in files]
-    evidence = [explain_patch(image, classifier) for image in images]
-    found = zip(files, predict(images, classifier), strict=True)
-    titles = [f"{show(file.name)}\n{x.label} ({x.probability:.2f})" for file, x in found]
-    with writing(out) as draft:
-        plot_explanations(images, evidence, titles).savefig(draft, dpi=120)
-    print(out)
 
 
 def app(

@@ -5,9 +5,8 @@ from pathlib import Path
 import typer
 
 from crackclf.cli.options import JSON, NEW_FOLDER, SPLITTABLE, option, result, write_json
-from crackclf.errors import UserError, notice
+from crackclf.errors import UserError, learning, notice
 from crackclf.files import check_new_folder, user_path, write_whole
-from crackclf.quiet import import_tensorflow
 
 
 def sample(
@@ -71,9 +70,9 @@ def audit(
     """
     if quarantine is not None:
         quarantine = check_new_folder(quarantine)
-    import_tensorflow()
-    from crackclf.audit import audit as audit_folder
-    from crackclf.audit import copy_findings
+    with learning():
+        from crackclf.audit import audit as audit_folder
+        from crackclf.audit import copy_findings
 
     found = audit_folder(directory)
     print(found)

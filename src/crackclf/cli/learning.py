@@ -6,8 +6,8 @@ import typer
 
 from crackclf.cli import options
 from crackclf.cli.options import option
+from crackclf.errors import learning
 from crackclf.files import user_path
-from crackclf.quiet import import_tensorflow
 from crackclf.settings import TrainSettings
 
 _BACKBONES = (
@@ -15,7 +15,7 @@ _BACKBONES = (
     "efficientnetlite0 and convnexttiny."
 )
 _SETTINGS = option(None, "Defaults: the settings.json of an earlier training.")
-_EPOCHS = option(10, "Most passes over the training images, in each stage.")
+_EPOCHS = option(10, "Maximum number of passes over the training images, in each stage.")
 _BATCH_SIZE = option(32, "Images per training step.")
 
 
@@ -39,6 +39,7 @@ def train(
     test_split: float = option(0.2, "Share of the images used for the final test."),
     folds: int = option(0, "Folds of a cross-validation, 3 or more. 0: no cross-validation."),
     group_by: str | None = option(None, "Regex. Images with the same match stay in one set."),
+    group_look_alikes: bool = option(False, "Images that look alike, also turned, stay together."),
     skip_unreadable: bool = options.SKIP_UNREADABLE,
     backbone: str = option("mobilenetv2", "Base: one that `crackclf compare --help` lists."),
     weights: str = option("imagenet", "imagenet, concrete, random, or a .weights.h5 or .h5 file."),
@@ -57,7 +58,7 @@ def train(
     views: int | None = option(None, "Cached variants of an image. By default 1 to 8."),
     fine_tune: int = option(0, "Blocks at the end of the base to train in a second stage."),
     seed: int = option(0, "Seed of split, shuffling, augmentation, dropout and head."),
-    positive: str | None = option(None, "Class of the cracked images."),
+    positive: str | None = options.POSITIVE,
     threshold_for: str | None = option(None, "Goal of the threshold, such as recall=0.98."),
 ) -> None:
     r"""Trains a classifier on a folder of images and saves it.
@@ -71,16 +72,18 @@ def train(
       crackclf train data/metu --settings first/settings.json --seed 1
     """
     chosen = _read_settings(context)
-    import_tensorflow()
-    from crackclf.curves import diagnose, read_curves
-    from crackclf.pipeline import train_folder
+    with learning():
+        from crackclf.curves import diagnose, read_curves
+        from crackclf.pipeline import train_folder
 
-    folder, _, report = train_folder(directory, out, **chosen)
+    folder, classifier, report = train_folder(directory, out, **chosen)
     print(f"{'Out of fold' if chosen['folds'] else 'On the test set'}: {report}\n")
     print(report.classification_report)
     if not chosen["folds"]:  # The last training is on all images, with no validation set.
         print(f"Curves: {diagnose(read_curves(folder))}\n")
+    print(f"Base: {classifier.card.backbone}, {classifier.card.weights_origin}")
     print(f"Saved in {folder}")
+    print(f"For whole photos: crackclf inspect PHOTOS --model {folder} --sound SOUND-PHOTOS")
 
 
 def compare(
@@ -107,8 +110,8 @@ def compare(
     """
     chosen = _read_settings(context)
     del chosen["backbone"]
-    import_tensorflow()
-    from crackclf.compare import compare as compare_backbones
+    with learning():
+        from crackclf.compare import compare as compare_backbones
 
     comparison = compare_backbones(directory, [*backbones, *(more or [])], out, **chosen)
     print(comparison)
@@ -119,7 +122,7 @@ def compare(
 def evaluate(
     model: str = options.MODEL_ARGUMENT,
     directory: Path = options.LABELLED,
-    positive: str | None = option(None, "Class of the cracked images."),
+    positive: str | None = options.POSITIVE,
     json_file: Path | None = options.JSON,
     skip_unreadable: bool = options.SKIP_UNREADABLE,
 ) -> None:
@@ -143,22 +146,22 @@ def evaluate(
 
 def export(
     model: str = options.MODEL_ARGUMENT,
-    format: str = option(..., "One of onnx, litert and saved_model."),
-    out: Path = option(..., "File ending in .onnx or .tflite; else a folder."),
+    format: str = option(..., "onnx or litert."),
+    out: Path = option(..., "File to write, ending in .onnx or .tflite."),
 ) -> None:
-    """Writes a model as ONNX, LiteRT or SavedModel.
+    """Writes a model as ONNX or LiteRT.
 
     The file takes RGB images of any size and gives calibrated probabilities.
     Resizing, preprocessing and softmax are part of it. Class names and
     threshold are written beside it as JSON. The file is run and compared with
-    the model. A file whose probabilities differ is removed. It needs
-    pip install 'crackclf[export]'.
+    the model. A file whose probabilities differ is removed. ONNX
+    needs pip install 'crackclf[export]'.
 
     Examples:
       crackclf export shipped --format onnx --out crack.onnx
       crackclf export saved_models/first --format litert --out first.tflite
     """
-    import_tensorflow()
-    from crackclf.export import export_model
+    with learning():
+        from crackclf.export import export_model
 
     print(export_model(model, out, format))

@@ -24,7 +24,7 @@ from crackclf.errors import (
     show,
 )
 from crackclf.files import format_table, user_path
-from crackclf.folders import ImageFile, is_split, read_folder
+from crackclf.folders import ImageFile, group_alike, is_split, merge_classes, read_folder
 from crackclf.splits import SUBSETS, connect, split_groups
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 _SHARE = 0.2
 # Endings of names that programs give to augmented copies: Roboflow's, and words for what was done.
 _AUGMENTED = re.compile(
-    r"(_(jpe?g|png))?\.rf\.[0-9a-f]{8,}$|[-_ ]([hv]?_?flip(ped)?(_?(lr|ud|[hv]))?|mirror(ed)?|"
-    r"rot(at(ed|ion))?_?-?\d*|aug(mented)?[-_]?\d*|(bright|dark|nois|blur|shear|zoom|crop)\w*)$",
+    r"((_(jpe?g|png))?\.rf\.[0-9a-f]{8,}|[-_ ]([hv]?_?flip(ped)?(_?(lr|ud|[hv]))?|mirror(ed)?|"
+    r"rot(at(ed|ion))?_?-?\d*|aug(mented)?[-_]?\d*|(bright|dark|nois|blur|shear|zoom|crop)\w*))+$",
     re.IGNORECASE,
 )
 _COPIES = 64  # Of one source at most: names with one stem for all images tell of no source.
@@ -169,7 +169,9 @@ def load_datasets(
     test_split: float = _SHARE,
     seed: int = 0,
     group_by: str | None = None,
+    group_look_alikes: bool = False,
     skip_unreadable: bool = False,
+    positive: str | None = None,
 ) -> Datasets:
     r"""Loads a folder of images as train, validation and test sets.
 
@@ -186,10 +188,14 @@ def load_datasets(
         seed: seed of the split and of the shuffling, 0 or more.
         group_by: regular expression searched in each file name. Its first group, or all of its
             match, is the file's group, e.g. `r"(\d+)-"` for the photo number in `7001-115.jpg`.
+        group_look_alikes: keep images that look alike in one set, also mirrored or turned ones.
         skip_unreadable: leave out files that cannot be read, and list them, instead of raising.
+        positive: several class folders that become one class of this name, such as "a,b".
 
     Returns:
-        The `Datasets`.
+        The `Datasets`: `train`, `validation` and `test` are `tf.data.Dataset`s; `class_names`,
+        `files`, `labels`, `counts` and `digests` say what is in them; `split` is the folder of
+        links from which Keras reads them; `read` reads one anew.
 
     Raises:
         UserError: when the folder, a file in it or an argument cannot be used.
@@ -198,8 +204,10 @@ def load_datasets(
         >>> data = load_datasets("data/metu", seed=1)
         >>> print(data.counts)
     """
-    data, images, subset_of = _read(directory, image_size, batch_size, seed, skip_unreadable)
-    groups, shares = find_groups(images, group_by), (validation_split, test_split)
+    sizes = image_size, batch_size, seed
+    data, images, subset_of = _read(directory, skip_unreadable, positive, *sizes)
+    groups = find_groups(images, group_by, group_look_alikes)
+    shares = validation_split, test_split
     received = f"Received: validation_split={validation_split}, test_split={test_split}."
     if not subset_of[0]:
         fractions, labels = (1 - sum(shares), *shares), np.array([image.label for image in images])
@@ -230,8 +238,9 @@ def load_folds(
     batch_size: int = 32,
     seed: int = 0,
     group_by: str | None = None,
+    group_look_alikes: bool = False,
     skip_unreadable: bool = False,
-    groups: Mapping[Path, object] | None = None,
+    positive: str | None = None,
 ) -> tuple[tuple[Datasets, ...], Datasets]:
     r"""Loads a folder of images for cross-validation.
 
@@ -247,8 +256,9 @@ def load_folds(
         seed: seed of the folds and of the shuffling, 0 or more.
         group_by: regular expression searched in each file name. Its first group, or all of its
             match, is the file's group, e.g. `r"(\d+)-"` for the photo number in `7001-115.jpg`.
+        group_look_alikes: keep images that look alike in one fold, also mirrored or turned ones.
         skip_unreadable: leave out files that cannot be read, and list them, instead of raising.
-        groups: a key by file. Files with the same key stay in one fold, too.
+        positive: several class folders that become one class of this name, such as "a,b".
 
     Returns:
         A `Datasets` for each fold; and one with all images in its training set.
@@ -261,10 +271,8 @@ def load_folds(
         >>> folds, everything = load_folds("data/metu", folds=5)
     """
     check_at_least(3, folds=folds)
-    data, images, _ = _read(directory, image_size, batch_size, seed, skip_unreadable)
-    keys = find_groups(images, group_by)
-    if groups is not None:
-        keys = connect(keys.tolist(), [groups.get(image.path, image.path) for image in images])
+    data, images, _ = _read(directory, skip_unreadable, positive, image_size, batch_size, seed)
+    keys = find_groups(images, group_by, group_look_alikes)
     labels = np.array([image.label for image in images])
     fold_of = split_groups(labels, keys, [1 / folds] * folds, seed)
     for label, name in enumerate(data.class_names):
@@ -279,9 +287,13 @@ def load_folds(
     return tuple(_deal(data, images, roles[(fold_of - i) % folds]) for i in range(folds)), whole
 
 
-def find_groups(images: Sequence[ImageFile], group_by: str | None) -> np.ndarray:
+def find_groups(
+    images: Sequence[ImageFile], group_by: str | None, look_alikes: bool = False
+) -> np.ndarray:
     """Numbers the groups of images that stay together: copies, and images of the same key."""
     digests = [image.digest for image in images]
+    if look_alikes:
+        digests = connect(digests, group_alike(images).tolist()).tolist()
     if group_by is None:
         return connect(digests, _find_sources(images))
     try:
@@ -300,37 +312,33 @@ def find_groups(images: Sequence[ImageFile], group_by: str | None) -> np.ndarray
 def _find_sources(images: Sequence[ImageFile]) -> list[str]:
     """The path of each image, or, by its name, of the image that it is an augmented copy of."""
     paths = [str(image.path) for image in images]
-    sources = [str(image.path.with_name(_strip(image.path.stem))) for image in images]
+    sources = [str(image.path.with_name(_AUGMENTED.sub("", image.path.stem))) for image in images]
     counts = Counter(sources)
     keys = [x if 1 < counts[x] <= _COPIES else path for x, path in zip(sources, paths, strict=True)]
     if kept := [path for key, path in zip(keys, paths, strict=True) if key != path]:
         notice(
-            f"{counted(len(kept), 'image')}, e.g. {show(kept[0])}, stay with the copies of one "
-            "source, by their names (flipped, turned, .rf.). Use --group-by for other names"
+            f"{counted(len(kept), 'image')}, e.g. {show(kept[0])}, stay in one set with their "
+            "source: names mark copies (flipped, turned, .rf.). Use --group-by for other names"
         )
     return keys
 
 
-def _strip(stem: str) -> str:
-    while (shorter := _AUGMENTED.sub("", stem)) != stem:
-        stem = shorter
-    return stem
-
-
 def _read(
-    directory: str | os.PathLike, image_size: int, batch_size: int, seed: int, skip: bool
+    directory: str | os.PathLike, skip: bool, positive: str | None, *sizes: int
 ) -> tuple[Datasets, list[ImageFile], np.ndarray]:
     """Empty sets, all images, and the subset of each ("" in a folder that is not split)."""
+    image_size, batch_size, seed = check_image_size(sizes[0]), *sizes[1:]
     check_at_least(1, batch_size=batch_size)
     check_at_least(0, seed=seed)
-    image_size = check_image_size(image_size)
     directory = user_path(directory)
     subsets = SUBSETS if is_split(directory) else ("",)
     parts = [read_folder(directory / subset, skip) for subset in subsets]
     images, names, skipped = zip(*parts, strict=True)
     if any(found != names[0] for found in names):
         raise UserError(f"{directory}: expected the same classes in each set. Received: {names}.")
-    files = [x for part in images for x in part]
+    class_of = merge_classes(names[0], positive)
+    classes = sorted({*class_of})
+    files = [replace(x, label=classes.index(class_of[x.label])) for part in images for x in part]
     label_of = {image.digest: image.label for image in files}
     if wrong := [image for image in files if image.label != label_of[image.digest]]:
         notice(
@@ -338,7 +346,7 @@ def _read(
             "byte-identical files, so one label is wrong. `crackclf audit` lists them"
         )
     left_out = {path: problem for part in skipped for path, problem in part.items()}
-    data = Datasets(directory, tuple(names[0]), image_size, batch_size, seed, left_out, images={})
+    data = Datasets(directory, tuple(classes), image_size, batch_size, seed, left_out, images={})
     return data, files, np.repeat(subsets, [*map(len, images)])
 
 

@@ -8,6 +8,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -51,6 +52,7 @@ def inspect_photos(
     width_classes: Sequence[float] = (),
     scale_file: str | os.PathLike | None = None,
     reviewed: str | os.PathLike | None = None,
+    heading: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Inspects photos and writes pictures, tables and a report.
 
@@ -76,6 +78,7 @@ def inspect_photos(
             its path or its name. It goes before `mm_per_pixel` and `distance`.
         reviewed: the table that a reader of `report.html` has saved. Cracks marked wrong no longer
             count.
+        heading: what stands above the report: "title", "client", "inspector". It is kept.
 
     Returns:
         For each photo of this call in order its row of `photos.csv` and, as `overlay`, the path of
@@ -104,7 +107,7 @@ def inspect_photos(
     chosen = digest_of(f"{settings['model']} {settings['region_threshold']}".encode())[:8]
     out = user_path(out)
     _open_folder(out)
-    photos = _read_earlier(out)
+    photos, told = _read_earlier(out)
     name_of = {
         photo["part"].split("-")[0]: name for name, photo in photos.items() if "part" in photo
     }
@@ -144,7 +147,9 @@ def inspect_photos(
         _size(out, name, photo, scale if name in wanted else None, doubts)
         for name, photo in photos.items()
     )
-    chosen = {**settings, **dataclasses.asdict(scale), "by_file": bool(by_file)}
+    told |= {name: text for name, text in (heading or {}).items() if text}
+    about = {"heading": told, "date": date.today().isoformat()}
+    chosen = {**settings, **dataclasses.asdict(scale), "by_file": bool(by_file), **about}
     rows = [row for row in write_report(out, chosen, sized) if row["file"] in wanted]
     if len({tuple(sorted((row["width"], row["height"]))) for row in rows if row["width"]}) > 1:
         doubts[_MIXED] = [name for name in wanted if mm_per_pixel is not None]
@@ -154,15 +159,15 @@ def inspect_photos(
     return rows
 
 
-def _read_earlier(out: Path) -> dict[str, dict[str, Any]]:
-    """What is kept of the photos of the folder's last report, by file."""
+def _read_earlier(out: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """What is kept of the folder's last report: of its photos, by file; and its heading."""
     last = out / "inspection.json"
     kept = ("part", "mm_per_pixel", "reviews", "error", "quality", "verdict")
-    found = json.loads(last.read_bytes())["photos"] if last.is_file() else []
-    photos = {x["file"]: {name: x[name] for name in kept if name in x} for x in found}
-    return {
-        k: x for k, x in photos.items() if "part" not in x or (out / _PARTS / x["part"]).is_file()
-    }
+    found = json.loads(last.read_bytes()) if last.is_file() else {"photos": [], "settings": {}}
+    photos = {x["file"]: {name: x[name] for name in kept if name in x} for x in found["photos"]}
+    there = {path.name for path in (out / _PARTS).iterdir()}
+    photos = {k: x for k, x in photos.items() if "part" not in x or x["part"] in there}
+    return photos, found["settings"].get("heading", {})
 
 
 def _size(
@@ -242,7 +247,7 @@ def add_photo(
         "error": "",
         "preview": _to_url(shrink(image, _PREVIEW), "jpeg", quality=75),
         "heat": _to_url(heat_layer(found.probability), "png"),
-        "crops": [_to_url(crop, "jpeg", quality=80) for crop in crops],
+        "crops": [(_to_url(crop, "jpeg", quality=80), *place) for crop, place in crops],
     }
 
 

@@ -12,17 +12,16 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from crackclf.errors import UserError, notice
+from crackclf.errors import UserError
 from crackclf.files import cores
 from crackclf.images import resize
-from crackclf.litert import SHARE
 from crackclf.prediction import Classifier
 
 Size = tuple[int, int]
@@ -38,7 +37,6 @@ _PATCHES = 16  # Patches in a block at most. Larger blocks leave a core's cache.
 _BAND = 64  # Rows that a core resizes at a time.
 _SURE = 8.0  # Log-odds of a mask that count at most.
 _LEAST = 16  # Cells that a block may be long in any case.
-_notice_once = cache(notice)  # Not for each photo.
 
 
 def map_cracks(photo: Image.Image, classifier: Classifier) -> np.ndarray:
@@ -54,17 +52,12 @@ def map_photo(photo: Image.Image, classifier: Classifier) -> tuple[np.ndarray, n
     """
     card = classifier.card
     if card.cell_size:
-        cell, margin = card.cell_size, _CONTEXT
-        read = partial(_read_cells, classifier)
+        cell, margin, read = card.cell_size, _CONTEXT, partial(_read_cells, classifier)
     else:
-        _notice_once(
-            f"model {card.fingerprint[:8]} answers for patches only, so photos are read tile by "
-            "tile, which is slow"
-        )
-        cell, margin, read = -(-card.image_size // 2), 1, partial(_read_tiles, classifier)
+        cell, margin, read = card.image_size, 0, partial(_read_tiles, classifier)
     patch, window = -(-card.image_size // cell), card.image_size // cell // 2 | 1
     scale = card.image_size / (card.patch_size or card.image_size)
-    levels = level_sizes((photo.height, photo.width), scale / cell, patch)
+    levels = level_sizes((photo.height, photo.width), scale / cell, max(patch, 2))
     if card.mask_stride:  # Its network has learnt cracks of all widths.
         del levels[1:]
     limit = max(math.isqrt(_PATCHES * patch**2), _LEAST)
@@ -191,19 +184,11 @@ def _smooth(odds: np.ndarray, window: int) -> np.ndarray:
 
 
 def _read_tiles(classifier: Classifier, pixels: np.ndarray) -> list[np.ndarray]:
-    """Log-odds of cells half a patch wide, for a model that answers for whole patches only."""
-    card, side = classifier.card, classifier.card.image_size
-    step = -(-side // 2)
-    tiles = np.lib.stride_tricks.sliding_window_view(pixels, (side, side), axis=(0, 1))
-    tiles = tiles[::step, ::step].transpose(0, 1, 3, 4, 2)
-    rows, columns = tiles.shape[:2]
-    places = np.indices((rows, columns)).reshape(2, -1)
-    parts = [places[:, i : i + SHARE] for i in range(0, places.shape[1], SHARE)]
-    answers = np.concatenate([classifier.graph(tiles[tuple(part)])[:, 0, 0] for part in parts])
-    # Each cell gets the mean of the tiles that cover it.
-    odds = np.pad(card.log_odds(answers).reshape(rows, columns), 1, constant_values=np.nan)
-    corners = [odds[i : rows + 1 + i, j : columns + 1 + j] for i in (0, 1) for j in (0, 1)]
-    return [np.nanmean(corners, axis=0)]
+    """Log-odds of cells as large as a patch, for a model that answers for whole patches only."""
+    side = classifier.card.image_size
+    rows, columns = pixels.shape[0] // side, pixels.shape[1] // side
+    tiles = pixels.reshape(rows, side, columns, side, 3).swapaxes(1, 2)
+    return [classifier.card.log_odds(np.stack([classifier.graph(row)[:, 0, 0] for row in tiles]))]
 
 
 @dataclass(frozen=True)

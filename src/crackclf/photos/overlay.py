@@ -66,12 +66,13 @@ def heat_layer(probability: np.ndarray) -> Image.Image:
     return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
 
 
-def crop_crack(photo: Image.Image, crack: Crack, side: int) -> Image.Image:
-    """A square of a photo around the widest place of a crack, as it is."""
+def crop_crack(photo: Image.Image, crack: Crack, side: int) -> tuple[Image.Image, tuple[int, ...]]:
+    """A square of a photo at the widest place of a crack; its left, top, width and height."""
     x, y, _ = max((point for line in crack.lines for point in line), key=lambda x: x[2] or 0)
     left = max(0, min(round(x) - side // 2, photo.width - side))
     top = max(0, min(round(y) - side // 2, photo.height - side))
-    return photo.crop((left, top, min(left + side, photo.width), min(top + side, photo.height)))
+    crop = photo.crop((left, top, min(left + side, photo.width), min(top + side, photo.height)))
+    return crop, (left, top, *crop.size)
 
 
 def shrink(photo: Image.Image, longest: int) -> Image.Image:

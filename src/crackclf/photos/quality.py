@@ -22,7 +22,7 @@ def describe_quality(photo: Image.Image) -> str:
     rows = np.asarray(grey.resize((64, photo.height), Image.Resampling.NEAREST))
     empty = float((np.ptp(rows, axis=1) == 0).mean())
     if empty > _EMPTY:
-        reasons.append(f"shows nothing in {empty:.0%} of its rows, as half a file does")
+        reasons.append(f"shows nothing in {empty:.0%} of its rows: the file may be incomplete")
     if (least := measure_blur(grey)) > 2:
         reasons.append(f"is blurred: nothing under about {least} pixels can be seen")
     return "; ".join(reasons)

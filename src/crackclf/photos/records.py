@@ -25,14 +25,14 @@ COLUMNS = (
 CRACK_COLUMNS = (
     *("file", "crack", "probability", "length_px", "mean_width_px", "max_width_px"),
     *("width_low_px", "width_high_px", "length_mm", "mean_width_mm", "max_width_mm"),
-    *("width_low_mm", "width_high_mm", "width_class", "widest_x", "widest_y"),
-    *("angle", "left", "top", "right", "bottom", "review", "remark"),
+    *("width_low_mm", "width_high_mm", "width_class", "main_length_px", "main_length_mm"),
+    *("widest_x", "widest_y", "angle", "left", "top", "right", "bottom", "review", "remark"),
 )
 # Limits of crack widths in mm: ACI 224R-01, table 4.1 (water retaining, seawater, de-icing salt,
 # humid air or soil, dry air); EN 1992-1-1, table 7.1N (prestressed, XC2 and above, X0 and XC1).
 WIDTH_CLASSES = {"aci224r": (0.1, 0.15, 0.18, 0.3, 0.41), "eurocode2": (0.2, 0.3, 0.4)}
 REVIEWS = ("right", "wrong", "unsure")
-SIZES = ("length", "mean_width", "max_width", "width_low", "width_high")
+SIZES = ("length", "main_length", "mean_width", "max_width", "width_low", "width_high")
 _FILM = math.hypot(36, 24)  # Diagonal of 35 mm film in mm, to which focal lengths refer.
 
 
@@ -55,13 +55,8 @@ class Scale:
             raise UserError("expected mm_per_pixel or distance. Received: both.")
         if list(bounds) != sorted({x for x in bounds if 0 < x < 1e6}):
             raise UserError(f"width_classes must rise from above 0, in mm. Received: {bounds}.")
-        if bounds and not self.is_given:
-            raise UserError("width_classes are in millimetres: give mm_per_pixel or distance too.")
-
-    @property
-    def is_given(self) -> bool:
-        """Whether sizes on the surface are asked for."""
-        return bool(self.by_file) or self.mm_per_pixel is not None or self.distance is not None
+        if bounds and all(value is None for _, value in given) and not self.by_file:
+            raise UserError("width_classes are in mm: give mm_per_pixel, distance or scale_file.")
 
     def of(self, record: Mapping[str, Any]) -> tuple[float | None, str]:
         """Millimetres per pixel of a photo; and, when they are not known, why."""

@@ -37,11 +37,11 @@ class Crack:
     Attributes:
         probability: of a crack, where it is highest along the lines, in 0..1.
         length: of all lines.
+        main_length: of the longest line: without branches, and without parts beyond a gap.
         mean_width: over the length.
         max_width: of the widest place that is at least as long as it is wide. None where it is
             less than the photo can show: then it is under `width_high`.
-        width_low: the true one is above this and below `width_high` in 90 of 100 cases.
-        width_high: the same.
+        width_low, width_high: the true one is between them in 90 of 100 cases.
         widest: where that place is: x and y.
         angle: of its main direction, in degrees anticlockwise from the rows of the photo, 0..180.
         box: left, top, right, bottom.
@@ -50,6 +50,7 @@ class Crack:
 
     probability: float
     length: float
+    main_length: float
     mean_width: float | None
     max_width: float | None
     width_low: float | None
@@ -268,6 +269,7 @@ def _describe(parts: list[Any], blur: float, size: Any, probability: np.ndarray)
     return Crack(
         probability=float(probability[rows, columns].max()),
         length=round(sum(map(length, lines)), 1),
+        main_length=round(max(map(length, lines)), 1),
         mean_width=round(float(known.mean()), 2) if known.size else None,
         max_width=None if width is None else round(width, 2),
         width_low=low,
