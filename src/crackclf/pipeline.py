@@ -293,7 +293,7 @@ def _cross_validate(
     pooled = _beware(pooled, model, images)
     after = softmax(to_logits(before), fitted[1][:, None])
     column = names.index(pooled.positive_class)
-    groups = find_groups(images, settings.group_by).tolist()
+    groups = find_groups(images, settings.group_by, settings.group_look_alikes).tolist()
     intervals = group_intervals(labels == column, after[:, column], groups, fitted[0])
     report = FoldReport(**vars(pooled), folds=tuple(reports), intervals=intervals)
     rows = (
