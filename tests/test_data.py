@@ -241,8 +241,10 @@ def test_several_cracked_folders_become_one_class(make_folder):
     assert sum(x["hairline,wide"] for x in data.counts.values()) == 20
     assert {x.parent.name for x in data.files["train"][:3]} <= {"hairline", "wide"}
     assert next(iter(data.test))[1].shape[1] == 2
-    with pytest.raises(UserError, match=r"Not there: \['deep'\]"):
-        load_datasets(folder, image_size=32, positive="hairline,deep")
+    assert load_datasets(folder, image_size=32, positive="hairline, wide").labels["test"].size == 6
+    for positive in ("hairline,deep", "hairline,wide,none"):
+        with pytest.raises(UserError, match=f"not all: hairline, none, wide. Received: {positive}"):
+            load_datasets(folder, image_size=32, positive=positive)
 
 
 def test_what_belongs_together_is_in_one_fold(make_folder):

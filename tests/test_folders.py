@@ -94,6 +94,7 @@ def test_the_cracked_class_is_known_by_name_or_must_be_named():
         ("Hairline cracks", "no crack", "uncracked"),
         ("cracking", "crack_free", "noncrack"),
         ("A_CRACKED", "not-cracked", "without cracks"),
+        ("crack_positive", "crack_negative", "crack none"),
     ):
         assert find_positive([*sound, cracked]) == cracked
     with pytest.raises(UserError, match="--positive hairline_crack,wide_crack"):

@@ -21,7 +21,7 @@ from crackclf.splits import SUBSETS
 
 # Class names that mean cracked, such as `hairline_cracks`, and what says the opposite.
 _CRACKED = re.compile(r"(?<![a-z])(positive|crack(s|ed|ing)?)(?![a-z])", re.IGNORECASE)
-_SOUND = re.compile(r"(?<![a-z])(no|non|not|un|without|free)(?![a-z])", re.IGNORECASE)
+_SOUND = re.compile(r"(?<![a-z])(no[nt]?|none|un|without|free|negative)(?![a-z])", re.IGNORECASE)
 _LAYOUT = "Expected a folder with one sub-folder of images per class, e.g. Negative/ and Positive/"
 _SHOWN = 10
 # Bits of 256. In 10,000 METU patches, 308 pairs that are not byte-identical differ in at most 16
@@ -150,12 +150,12 @@ def find_positive(class_names: Sequence[str], positive: str | None = None) -> st
 
 def merge_classes(folders: Sequence[str], positive: str | None) -> list[str]:
     """The class of each class folder: several that mean cracked, "a,b", are one of that name."""
-    several = (positive or "").split(",")
+    several = [name.strip() for name in (positive or "").split(",")]
     if positive in folders or len(several) == 1:
         return [*folders]
-    if missing := sorted({*several} - {*folders}):
-        expected = f"some of the class folders {', '.join(folders)}"
-        raise UserError(f"positive={positive}: expected {expected}. Not there: {missing}.")
+    if not {*several} < {*folders}:
+        expected = f"some of the class folders, not all: {', '.join(folders)}"
+        raise UserError(f"positive: expected {expected}. Received: {positive}.")
     return [str(positive) if name in several else name for name in folders]
 
 

@@ -232,8 +232,8 @@ def _read_labelled(
     if is_split(directory):
         raise UserError(f"{directory}: is split; name the part to measure on, {directory}/test.")
     images, folders, _ = read_folder(directory, skip_unreadable)
-    several = card.positive_class if {*card.positive_class.split(",")} <= {*folders} else None
-    folders = merge_classes(folders, positive or several)
+    merged = {*map(str.strip, card.positive_class.split(","))} <= {*folders}
+    folders = merge_classes(folders, positive or (card.positive_class if merged else None))
     if positive in (None, card.positive_class) and set(folders) <= set(card.class_names):
         index_of = [card.class_names.index(name) for name in folders]
     elif len(card.class_names) == 2:
