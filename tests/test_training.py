@@ -180,7 +180,7 @@ def test_a_model_of_three_classes_is_trained_tested_and_saved(make_folder):
 
 def test_the_report_says_which_test_images_the_base_of_the_box_knows(sample, monkeypatch, capsys):
     known = load_datasets(sample, image_size=32).digests["test"][:4]
-    monkeypatch.setattr("crackclf.pipeline.read_learnt", lambda: {*known})
+    monkeypatch.setattr("crackclf.prediction.read_learnt", lambda: {*known})
     chosen = {**SMALL, "backbone": "mobilenetv2", "weights": "concrete"}
     _, classifier, report = train_folder(sample, epochs=1, **chosen)
     assert report.caution.startswith("4 of 10 images were in the training of the base, so")

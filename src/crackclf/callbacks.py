@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from crackclf.curves import read_curves
-from crackclf.errors import UserError
+from crackclf.errors import UserError, need
 from crackclf.files import user_path
 
 BEST, HISTORY, BACKUP = "best.keras", "history.csv", "backup"
@@ -59,6 +59,7 @@ def build_callbacks(
     Examples:
         >>> train(model, data, build_callbacks("logs/first", patience=5))
     """
+    need("tensorboard", "train")  # Keras would miss it at the first epoch only.
     log_dir = user_path(log_dir)
     if is_finished(log_dir):
         raise UserError(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +110,19 @@ def _describe_looks(picture: Image.Image) -> tuple[str, str]:
 
 def group_alike(images: Sequence[ImageFile]) -> np.ndarray:
     """Numbers groups of images that look alike, also mirrored or turned, or through others."""
+    hashes, which = np.unique([x.look + x.pose for x in images], return_inverse=True)
+    return _group_hashes(tuple(hashes.tolist()))[which]
+
+
+@lru_cache(maxsize=1)  # An audit and a cross-validation ask twice about the same images.
+def _group_hashes(hashes: tuple[str, ...]) -> np.ndarray:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    n = len(images)
+    n = len(hashes)
     group_of: Any = np.arange(n)
-    for name in ("look", "pose"):
-        hashes = [bytes.fromhex(getattr(image, name)) for image in images]
-        words = np.array([np.frombuffer(x, np.uint64) for x in hashes])
+    both = np.frombuffer(bytes.fromhex("".join(hashes)), np.uint64).reshape(n, 8)
+    for words in np.split(both, 2, axis=1):  # Looks, then poses.
         for start in range(0, n, _BLOCK):
             block, rest = words[start : start + _BLOCK], words[start:]
             # The first quarter of the bits rules out most pairs.

@@ -20,12 +20,12 @@ from crackclf.callbacks import BACKUP, BEST, HISTORY, build_callbacks, clear_run
 from crackclf.curves import parse_history, read_curves
 from crackclf.data import Datasets, find_groups, load_datasets, load_folds
 from crackclf.errors import UserError, notice
-from crackclf.evaluation import Report, beware, compute_report, group_intervals
+from crackclf.evaluation import Report, compute_report, group_intervals
 from crackclf.files import check_new_folder, format_table, user_path, write_whole
 from crackclf.folders import ImageFile, find_positive
 from crackclf.model import build_model, find_block, unfreeze
-from crackclf.prediction import Classifier, load_model
-from crackclf.saving import SHIPPED_ORIGIN, Card, read_learnt, save_model
+from crackclf.prediction import Classifier, beware_base, load_model
+from crackclf.saving import SHIPPED_ORIGIN, Card, save_model
 from crackclf.settings import TrainSettings
 from crackclf.training import predict_features, train
 
@@ -156,7 +156,8 @@ def save_run(
     Examples:
         >>> save_run(model, "saved_models/first", data, report, probabilities, "logs/first")
     """
-    report = _beware(report, model, data.images["test"])
+    if not report.caution:
+        report = beware_base(report, model, data.images["test"])
     found = Calibration(report.temperature, report.threshold)
     answers = data.labels["test"], probabilities, found.apply(probabilities)
     return _save(model, out, data, report, answers, found, log_dir, settings, {})
@@ -211,14 +212,7 @@ def _measure(
     found = _calibrate(data.images["validation"], answers["validation"], names, settings)
     test = data.labels["test"], answers["test"], names, data.files["test"]
     report = compute_report(*test, settings.positive, found.threshold, found.temperature)
-    return _beware(report, model, data.images["test"]), answers
-
-
-def _beware(report: Report, model: Any, tested: Sequence[ImageFile]) -> Report:
-    """Adds a caution when the base is that of the model in the box and knows images tested on."""
-    if report.caution or SHIPPED_ORIGIN not in getattr(model, "weights_origin", ""):
-        return report
-    return beware(report, tested, read_learnt(), "the training of the base")
+    return beware_base(report, model, data.images["test"]), answers
 
 
 def _calibrate(
@@ -290,7 +284,7 @@ def _cross_validate(
     fitted = np.array([(report.threshold, report.temperature) for report in reports])[fold_of].T
     files = [image.path for image in images]
     pooled = compute_report(labels, before, names, files, settings.positive, *fitted)
-    pooled = _beware(pooled, model, images)
+    pooled = beware_base(pooled, model, images)
     after = softmax(to_logits(before), fitted[1][:, None])
     column = names.index(pooled.positive_class)
     groups = find_groups(images, settings.group_by, settings.group_look_alikes).tolist()

@@ -220,9 +220,14 @@ def evaluate(
     if not isinstance(classifier, Classifier):
         learnt = read_learnt(classifier)
         report = beware(report, found, learnt, "this model's training or validation")
-    if SHIPPED_ORIGIN in card.weights_origin:
-        report = beware(report, found, read_learnt(), "the training of its base")
-    return report
+    return beware_base(report, card, found)
+
+
+def beware_base(report: Report, model: Any, tested: Sequence[ImageFile]) -> Report:
+    """Adds a caution where the base, by a model or its card, is that of the model in the box."""
+    if SHIPPED_ORIGIN not in getattr(model, "weights_origin", ""):
+        return report
+    return beware(report, tested, read_learnt(), "the training of the base")
 
 
 def _read_labelled(

@@ -291,11 +291,11 @@ def find_groups(
     images: Sequence[ImageFile], group_by: str | None, look_alikes: bool = False
 ) -> np.ndarray:
     """Numbers the groups of images that stay together: copies, and images of the same key."""
-    digests = [image.digest for image in images]
+    shared = [[image.digest for image in images]]
     if look_alikes:
-        digests = connect(digests, group_alike(images).tolist()).tolist()
+        shared.append(group_alike(images).tolist())
     if group_by is None:
-        return connect(digests, _find_sources(images))
+        return connect(*shared, _find_sources(images))
     try:
         pattern = re.compile(group_by)
     except re.error as error:
@@ -306,7 +306,7 @@ def find_groups(
             problem = "matches nothing in this file's name; every file needs a group"
             raise UserError(f"{image.path}: group_by={group_by!r} {problem}.")
         keys.append((pattern.groups and match[1]) or match[0])
-    return connect(digests, keys)
+    return connect(*shared, keys)
 
 
 def _find_sources(images: Sequence[ImageFile]) -> list[str]:

@@ -108,9 +108,7 @@ def inspect_photos(
     out = user_path(out)
     _open_folder(out)
     photos, told = _read_earlier(out)
-    name_of = {
-        photo["part"].split("-")[0]: name for name, photo in photos.items() if "part" in photo
-    }
+    name_of = {x["part"].split("-")[0]: name for name, x in photos.items() if "part" in x}
     asked: dict[str, str] = {}  # The name of the photo of each file; that of the first of copies.
     for file, path in tqdm(files.items(), "Inspecting", unit=" photos", disable=len(files) < 2):
         asked[file] = file
@@ -138,8 +136,7 @@ def inspect_photos(
         if name not in photos:
             raise UserError(f"{show(name)}: {reviewed} names it, but {show(out)} does not hold it.")
         photos[name]["reviews"] = photos[name].get("reviews", {}) | marks
-    copies = [(file, name) for file, name in asked.items() if file != name]
-    if copies:
+    if copies := [(file, name) for file, name in asked.items() if file != name]:
         some = f"{counted(len(copies), 'photo')}, e.g. {copies[0][0]}"
         notice(f"{some}, the same as {copies[0][1]}: photos that are there twice count once")
     wanted, doubts = set(asked.values()), defaultdict(list)
@@ -151,11 +148,11 @@ def inspect_photos(
     about = {"heading": told, "date": date.today().isoformat()}
     chosen = {**settings, **dataclasses.asdict(scale), "by_file": bool(by_file), **about}
     rows = [row for row in write_report(out, chosen, sized) if row["file"] in wanted]
-    if len({tuple(sorted((row["width"], row["height"]))) for row in rows if row["width"]}) > 1:
-        doubts[_MIXED] = [name for name in wanted if mm_per_pixel is not None]
+    sizes = {tuple(sorted((row["width"], row["height"]))) for row in rows if row["width"]}
+    if mm_per_pixel is not None and len(sizes) > 1:
+        doubts[_MIXED] = [*wanted]
     for doubt, names in doubts.items():
-        if names:
-            notice(f"{counted(len(names), 'photo')}, e.g. {min(names)}: {doubt}")
+        notice(f"{counted(len(names), 'photo')}, e.g. {min(names)}: {doubt}")
     return rows
 
 

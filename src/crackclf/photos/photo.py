@@ -22,6 +22,8 @@ from crackclf.photos.records import SIZES, Scale, add_sizes
 from crackclf.photos.trace import Crack, trace_cracks
 from crackclf.prediction import Classifier, as_classifier, load_model
 
+_load_box = cache(load_model)  # Its mask traces what any other model finds.
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -178,11 +180,6 @@ def inspect_picture(
         quality=describe_quality(image),
     )
     return found, image
-
-
-@cache
-def _load_box() -> Classifier:
-    return load_model()
 
 
 def measure_sound_peaks(

@@ -77,10 +77,9 @@ def trace_cracks(
             draw.polygon(corners, fill=ring is rings[0])
     fine = Image.fromarray(mask).resize((columns, rows), Image.Resampling.BICUBIC)
     pixel, cracks = float(step.mean()), []
-    found = find_lines(np.asarray(fine), np.asarray(inside), pixel)
     grey = photo.convert("L")
     pixels, blur = np.asarray(grey), _BLUR * measure_blur(grey)
-    for lines in found:
+    for lines in find_lines(np.asarray(fine), np.asarray(inside), pixel):
         places = [((line[:, :2] + 0.5) * step - 0.5, pixel * line[:, 2]) for line in lines]
         parts = [_measure(pixels, line, half, blur) for line, half in places]
         cracks.append(_describe(parts, blur, photo.size, probability))
